@@ -1,0 +1,1 @@
+"""safetensors checkpoints in, GGUF files out, in one pass and without torch."""

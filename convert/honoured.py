@@ -1,0 +1,90 @@
+"""Config values for which llama.cpp's graph computes what transformers does; every other value is refused.
+
+A wrong value here would not fail: it would give a file that loads, answers, and is a different model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convert.errors import UnsupportedError
+
+HParams = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Honoured:
+    """``accepts(value, hparams)`` tells whether llama.cpp computes this value of ``key``; None is always accepted."""
+
+    key: str
+    accepts: Callable[[Any, HParams], bool]
+    because: str
+
+
+def is_neutral(value: Any, _: HParams) -> bool:
+    return value in (False, 0, "") or value == [] or value == {}
+
+
+def is_one(value: Any, _: HParams) -> bool:
+    return value == 1
+
+
+def only_full_attention(value: Any, _: HParams) -> bool:
+    return isinstance(value, list) and all(kind == "full_attention" for kind in value)
+
+
+def runs_no_own_model_code(value: Any, _: HParams) -> bool:
+    return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
+
+
+ANOTHER_CLASS = "neither transformers nor llama.cpp uses it for this architecture: config.json may belong to another model"
+
+COMMON = (
+    Honoured("hidden_act", lambda v, _: v in ("silu", "swish"), "llama.cpp computes silu for this architecture"),
+    Honoured("is_causal", lambda v, _: v is True, "llama.cpp computes causal attention for this architecture"),
+    Honoured("layer_types", only_full_attention, "llama.cpp computes full attention in every layer of it"),
+    Honoured("auto_map", runs_no_own_model_code, "the model brings its own code, which is never run"),
+    Honoured("tie_word_embeddings", lambda v, _: isinstance(v, bool), "it must be true or false"),
+    *(
+        Honoured(key, is_neutral, ANOTHER_CLASS)
+        for key in (
+            "per_layer_config",
+            "num_experts",
+            "num_local_experts",
+            "n_routed_experts",
+            "num_experts_per_tok",
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+            "query_pre_attn_scalar",
+            "qk_layernorm",
+            "use_qk_norm",
+            "rope_interleave",
+            "rope_interleaved",
+            "no_rope_layers",
+            "clip_qkv",
+            "text_config",
+            "vision_config",
+            "mrope_section",
+        )
+    ),
+    *(
+        Honoured(key, is_one, ANOTHER_CLASS)
+        for key in (
+            "logit_scale",
+            "logits_scaling",
+            "embedding_multiplier",
+            "residual_multiplier",
+            "attention_multiplier",
+        )
+    ),
+)
+
+
+def refuse_unhonoured(rules: tuple[Honoured, ...], hparams: HParams) -> None:
+    """Raises UnsupportedError naming the first key whose value llama.cpp would compute differently."""
+    for rule in rules:
+        value = hparams.get(rule.key)
+        if value is not None and not rule.accepts(value, hparams):
+            raise UnsupportedError(f"config.json has {rule.key} = {str(value)[:80]}; {rule.because}")

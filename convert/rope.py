@@ -1,0 +1,79 @@
+"""Rotary position settings: from either generation of config.json to GGUF keys, refusing what llama.cpp ignores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from convert.errors import CheckpointError, UnsupportedError
+from convert.metadata import KV, is_integer, is_number
+
+YARN_FIXED = {"beta_fast": 32, "beta_slow": 1, "truncate": True}  # llama.cpp loads no other value for these families
+
+
+def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``rope_parameters``, or of ``rope_theta`` and ``rope_scaling``, as transformers merges them.
+
+    Raises CheckpointError for a value of the wrong type.
+    """
+    nested = hparams.get("rope_scaling") or hparams.get("rope_parameters") or {}
+    if not isinstance(nested, dict) or any(isinstance(value, dict) for value in nested.values()):
+        raise CheckpointError(f"config.json: rope settings {str(nested)[:60]} are not one flat object")
+    rope = {key: value for key, value in nested.items() if value is not None}
+    for key in ("rope_theta", "partial_rotary_factor"):
+        if key not in rope and hparams.get(key) is not None:
+            rope[key] = hparams[key]
+    if hparams.get("original_max_position_embeddings") is not None:
+        rope["original_max_position_embeddings"] = hparams["original_max_position_embeddings"]
+    rope.setdefault("original_max_position_embeddings", hparams["max_position_embeddings"])
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    for key in ("rope_theta", "factor", "partial_rotary_factor"):
+        if key in rope and (not is_number(rope[key]) or rope[key] <= 0):
+            raise CheckpointError(f"config.json: {key} is {str(rope[key])[:40]!r}, not a positive number")
+    original = rope["original_max_position_embeddings"]
+    if not is_integer(original) or original <= 0:
+        raise CheckpointError(f"config.json: original_max_position_embeddings is {str(original)[:40]!r}")
+    return rope
+
+
+def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
+    """Base frequency and context scaling. Raises UnsupportedError for a scaling llama.cpp does not compute."""
+    rope = rope_parameters(hparams)
+    kind, scaling = rope["rope_type"], []
+    if kind not in ("default", "linear", "yarn"):
+        raise UnsupportedError(f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes default, linear, yarn")
+    if "mrope_section" in rope:
+        raise UnsupportedError("config.json has mrope_section, which belongs to a vision model")
+    if kind != "default":
+        if rope.get("factor", 0) < 1:
+            raise CheckpointError(f"config.json: rope scaling {kind} needs a factor of 1 or more")
+        scaling = [
+            KV(f"{arch}.rope.scaling.type", "str", kind),
+            KV(f"{arch}.rope.scaling.factor", "f32", rope["factor"]),
+        ]
+    if kind == "yarn":
+        refuse_other_yarn(rope)
+        scaling.append(
+            KV(f"{arch}.rope.scaling.original_context_length", "u32", rope["original_max_position_embeddings"])
+        )
+    return [*scaling, KV(f"{arch}.rope.freq_base", "f32", rope["rope_theta"])]
+
+
+def refuse_other_yarn(rope: Mapping[str, Any]) -> None:
+    """llama.cpp always scales attention by 0.1 ln(factor) + 1 and ramps between 32 and 1 rotations (YaRN, eq. 22)."""
+    for key, value in YARN_FIXED.items():
+        if rope.get(key, value) != value:
+            raise UnsupportedError(f"config.json has yarn {key} = {rope[key]}; llama.cpp computes only {value}")
+    usual = yarn_scale(rope["factor"], 1.0)
+    wanted = rope.get("attention_factor")
+    if wanted is None and rope.get("mscale") and rope.get("mscale_all_dim"):
+        wanted = yarn_scale(rope["factor"], rope["mscale"]) / yarn_scale(rope["factor"], rope["mscale_all_dim"])
+    if wanted is not None and not math.isclose(wanted, usual, rel_tol=1e-6):
+        raise UnsupportedError(
+            f"config.json implies a yarn attention factor of {wanted:.6g}; llama.cpp computes only {usual:.6g}"
+        )
+
+
+def yarn_scale(factor: float, mscale: float) -> float:
+    return 0.1 * mscale * math.log(factor) + 1.0
