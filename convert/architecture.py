@@ -71,6 +71,7 @@ class ModelPlan:
     hparams: Mapping[str, Any]
     tensors: tuple[TensorPlan, ...]
     metadata: tuple[KV, ...]
+    family_metadata: tuple[KV, ...]
     facts: ModelFacts
 
 
@@ -96,12 +97,12 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     check_sizes(hparams)
     refuse_unhonoured((*COMMON, *architecture.honoured), hparams)
     layers = hparams["num_hidden_layers"]
-    metadata = [*common_metadata(architecture.name, hparams), *architecture.metadata(hparams)]
     return ModelPlan(
         architecture,
         hparams,
         tuple(map_tensors(architecture, hparams, layers, checkpoint.tensors)),
-        tuple(metadata),
+        tuple(common_metadata(architecture.name, hparams)),
+        tuple(architecture.metadata(hparams)),
         ModelFacts(architecture.name, layers, hparams["num_attention_heads"], kv_heads(hparams)),
     )
 
@@ -152,7 +153,9 @@ def map_tensors(
             if source in stored:
                 targets[source] = (rule.target.format(i=i), shape)
             elif needed:
-                raise CheckpointError(f"tensor {source} is missing", "the checkpoint is incomplete, or config.json is wrong")
+                raise CheckpointError(
+                    f"tensor {source} is missing", "the checkpoint is incomplete, or config.json is wrong"
+                )
     if extra := [name for name in stored if name not in targets and not is_ignored(name)]:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise CheckpointError(

@@ -187,7 +187,13 @@ def read_index(folder: Path) -> dict[str, str] | None:
     if not isinstance(listed, dict) or not listed:
         raise CheckpointError(f"{path.name} has no weight_map", FETCH_AGAIN)
     for name, shard in listed.items():
-        if not isinstance(shard, str) or not shard or Path(shard).name != shard or "\\" in shard or shard in (".", ".."):
+        if (
+            not isinstance(shard, str)
+            or not shard
+            or Path(shard).name != shard
+            or "\\" in shard
+            or shard in (".", "..")
+        ):
             raise CheckpointError(f"{path.name} names a shard outside the folder: {shard!r} (tensor {name})")
     return listed
 
@@ -198,7 +204,9 @@ def shard_paths(folder: Path, listed: dict[str, str] | None) -> list[Path]:
     if listed is not None:
         wanted = sorted(set(listed.values()))
         if missing := [name for name in wanted if not (folder / name).is_file()]:
-            raise CheckpointError(f"missing {enumerate_names(missing)}, named in model.safetensors.index.json", "fetch it")
+            raise CheckpointError(
+                f"missing {enumerate_names(missing)}, named in model.safetensors.index.json", "fetch it"
+            )
         if extra := [name for name in present if name not in wanted]:
             raise CheckpointError(
                 f"{enumerate_names(extra)} is in the folder but not in model.safetensors.index.json",
@@ -217,7 +225,9 @@ def shard_paths(folder: Path, listed: dict[str, str] | None) -> list[Path]:
     numbers = [NUMBERED.match(name) for name in present]
     first = numbers[0]
     if first is None or any(m is None or m.group(1, 3) != first.group(1, 3) for m in numbers):
-        raise CheckpointError(f"cannot tell which of {enumerate_names(present)} belong together", "leave only one model")
+        raise CheckpointError(
+            f"cannot tell which of {enumerate_names(present)} belong together", "leave only one model"
+        )
     have = {int(m.group(2)) for m in numbers if m}
     if missing := [i for i in range(1, int(first.group(3)) + 1) if i not in have]:
         names = [f"{first.group(1)}-{i:05d}-of-{first.group(3)}.safetensors" for i in missing]
@@ -232,7 +242,9 @@ def check_index(listed: dict[str, str] | None, tensors: dict[str, StoredTensor])
         if name not in tensors:
             raise CheckpointError(f"tensor {name} should be in {shard} but is not", FETCH_AGAIN)
         if tensors[name].path.name != shard:
-            raise CheckpointError(f"tensor {name} should be in {shard} but is in {tensors[name].path.name}", FETCH_AGAIN)
+            raise CheckpointError(
+                f"tensor {name} should be in {shard} but is in {tensors[name].path.name}", FETCH_AGAIN
+            )
     if extra := next((name for name in tensors if name not in listed), None):
         raise CheckpointError(f"tensor {extra} in {tensors[extra].path.name} is not in the index", FETCH_AGAIN)
 

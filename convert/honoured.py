@@ -39,7 +39,7 @@ def runs_no_own_model_code(value: Any, _: HParams) -> bool:
     return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
 
 
-ANOTHER_CLASS = "neither transformers nor llama.cpp uses it for this architecture: config.json may belong to another model"
+ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
 COMMON = (
     Honoured("hidden_act", lambda v, _: v in ("silu", "swish"), "llama.cpp computes silu for this architecture"),

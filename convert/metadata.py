@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from convert.errors import CheckpointError, UnsupportedError
+from convert.errors import CheckpointError
 
 Kind = Literal["u32", "i32", "f32", "bool", "str", "[str]", "[i32]"]
 
@@ -58,5 +58,3 @@ def is_number(value: Any) -> bool:
 
 def is_integer(value: Any) -> bool:
     return type(value) is int and -(2**31) <= value < 2**31
-
-

@@ -98,7 +98,11 @@ def plan_files(checkpoint: Checkpoint, outputs: Mapping[str, Path]) -> tuple[Mod
         infos = layout((tensor, shapes[tensor], types[tensor]) for tensor in file_order(level, shapes))
         ftype = KV("general.file_type", "u32", int(level.ftype))
         version = KV("general.quantization_version", "u32", QUANTIZATION_VERSION)
-        metadata = [*first, ftype, version, *tokenizer] if level.is_float else [*first, *tokenizer, version, ftype]
+        family = model.family_metadata
+        if level.is_float:  # the converter's order
+            metadata = [*first, ftype, *family, version, *tokenizer]
+        else:  # the quantizer moves these two to the end
+            metadata = [*first, *family, *tokenizer, version, ftype]
         files.append(FilePlan(level, path, tuple(metadata), tuple(infos)))
     return model, files
 

@@ -9,7 +9,11 @@ from typing import Any
 from convert.errors import CheckpointError, UnsupportedError
 from convert.metadata import KV, is_integer, is_number
 
-YARN_FIXED = {"beta_fast": 32, "beta_slow": 1, "truncate": True}  # llama.cpp loads no other value for these families
+YARN_FIXED = {
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "truncate": True,
+}  # llama.cpp loads no other value for these families
 
 
 def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +46,9 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
     rope = rope_parameters(hparams)
     kind, scaling = rope["rope_type"], []
     if kind not in ("default", "linear", "yarn"):
-        raise UnsupportedError(f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes default, linear, yarn")
+        raise UnsupportedError(
+            f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes default, linear, yarn"
+        )
     if "mrope_section" in rope:
         raise UnsupportedError("config.json has mrope_section, which belongs to a vision model")
     if kind != "default":
@@ -55,7 +61,11 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
     if kind == "yarn":
         refuse_other_yarn(rope)
         scaling.append(
-            KV(f"{arch}.rope.scaling.original_context_length", "u32", rope["original_max_position_embeddings"])
+            KV(
+                f"{arch}.rope.scaling.original_context_length",
+                "u32",
+                rope["original_max_position_embeddings"],
+            )
         )
     return [*scaling, KV(f"{arch}.rope.freq_base", "f32", rope["rope_theta"])]
 

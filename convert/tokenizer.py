@@ -46,7 +46,15 @@ SPECIAL_KEYS = {
     "eom": "eom_token_id",
 }
 # Texts that llama.cpp itself takes for the end of generation (llama-vocab.cpp), of those Qwen and GLM use.
-END_BY_TEXT = {"<|im_end|>", "<|endoftext|>", "<|end|>", "<|eot_id|>", "</s>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"}
+END_BY_TEXT = {
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end|>",
+    "<|eot_id|>",
+    "</s>",
+    "<|end_of_text|>",
+    "<｜end▁of▁sentence｜>",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,9 @@ def tokenizer_metadata(checkpoint: Checkpoint, vocab_size: int, fallback: Mappin
     config = checkpoint.json("tokenizer_config.json")
     model = files.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
-        raise UnsupportedError("tokenizer.json is not a byte-level BPE tokenizer", "only those of Qwen and GLM are known")
+        raise UnsupportedError(
+            "tokenizer.json is not a byte-level BPE tokenizer", "only those of Qwen and GLM are known"
+        )
     refuse_other_normalizer(files.get("normalizer"))
     added = added_tokens(files, config)
     texts, types = token_list(model["vocab"], added, vocab_size)
@@ -86,7 +96,11 @@ def tokenizer_metadata(checkpoint: Checkpoint, vocab_size: int, fallback: Mappin
         KV("tokenizer.ggml.tokens", "[str]", texts),
         KV("tokenizer.ggml.token_type", "[i32]", types),
         KV("tokenizer.ggml.merges", "[str]", merge_lines(model.get("merges"))),
-        *(KV(f"tokenizer.ggml.{SPECIAL_KEYS[kind]}", "u32", id) for kind, id in special.items() if kind in SPECIAL_KEYS),
+        *(
+            KV(f"tokenizer.ggml.{SPECIAL_KEYS[kind]}", "u32", id)
+            for kind, id in special.items()
+            if kind in SPECIAL_KEYS
+        ),
         *flags,
         *template_metadata(checkpoint, config),
     ]
@@ -96,7 +110,9 @@ def refuse_other_normalizer(normalizer: Any) -> None:
     """NFC is applied by the engine before it tokenizes; llama.cpp has no other."""
     if normalizer is not None and (not isinstance(normalizer, dict) or normalizer.get("type") != "NFC"):
         kind = normalizer.get("type") if isinstance(normalizer, dict) else normalizer
-        raise UnsupportedError(f"tokenizer.json normalizes text by {str(kind)[:40]!r}", "only NFC, or nothing, is known")
+        raise UnsupportedError(
+            f"tokenizer.json normalizes text by {str(kind)[:40]!r}", "only NFC, or nothing, is known"
+        )
 
 
 def added_tokens(files: Mapping[str, Any], config: Mapping[str, Any]) -> list[AddedToken]:
@@ -180,7 +196,7 @@ def find_pre_tokenizer(tree: Any, markers: set[str]) -> str:
             return known.name
     nearest = max(PRE_TOKENIZERS, key=lambda known: difflib.SequenceMatcher(None, known.regex, regex[:500]).ratio())
     raise UnsupportedError(
-        f"the pre-tokenizer regex is unknown: nearest is {nearest.name}, {describe_difference(nearest.regex, regex[:500])}",
+        f"unknown pre-tokenizer regex: nearest is {nearest.name}, {describe_difference(nearest.regex, regex[:500])}",
         "converting with a wrong one would give a model that reads text differently",
     )
 
@@ -267,7 +283,9 @@ def template_flags(pieces: Any, config: dict[str, Any]) -> dict[str, bool]:
         flags["bos"] = special[0] == token_text(config["bos_token"])
     if special[-1] is not None:
         if special[-1] != token_text(config.get("eos_token")):
-            raise UnsupportedError(f"tokenizer.json ends every text with {special[-1]!r}", "is this an embedding model?")
+            raise UnsupportedError(
+                f"tokenizer.json ends every text with {special[-1]!r}", "is this an embedding model?"
+            )
         flags["eos"] = True
     return flags
 

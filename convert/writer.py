@@ -138,7 +138,7 @@ class GGUFWriter:
         with reporting(self.path):
             if os.name == "nt":
                 self._close()  # Windows does not rename an open file
-            os.replace(self.partial, self.path)
+            self.partial.replace(self.path)
             self._close()
             if os.name != "nt":
                 folder = os.open(self.path.parent, os.O_RDONLY)
@@ -184,5 +184,7 @@ class reporting:
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if not isinstance(error, OSError):
             return
-        hint = "choose another place with more room" if error.errno == 28 else "choose another place, or mend its rights"
+        hint = (
+            "choose another place with more room" if error.errno == 28 else "choose another place, or mend its rights"
+        )
         raise OutputError(f"cannot write {self.path}: {error.strerror or error}", hint) from error

@@ -36,7 +36,9 @@ def rotary_metadata(hparams: Mapping[str, Any]) -> list[KV]:
     factor = rope_parameters(hparams)["partial_rotary_factor"]
     rotated = int(head_dim(hparams) * factor)
     if factor > 1 or rotated < 2 or rotated % 2:
-        raise UnsupportedError(f"config.json has partial_rotary_factor = {factor}; it would rotate {rotated} of each head")
+        raise UnsupportedError(
+            f"config.json has partial_rotary_factor = {factor}; it would rotate {rotated} of each head"
+        )
     return [KV("glm4.rope.dimension_count", "u32", rotated)]
 
 

@@ -71,6 +71,10 @@ QWEN2 = Architecture(
             lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
             "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
         ),
-        Honoured("partial_rotary_factor", lambda v, _: v == 1, "llama.cpp rotates whole heads for this architecture"),
+        Honoured(
+            "partial_rotary_factor",
+            lambda v, _: v == 1,
+            "llama.cpp rotates whole heads for this architecture",
+        ),
     ),
 )
