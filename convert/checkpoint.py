@@ -69,13 +69,16 @@ class Checkpoint:
 
     def read_into(self, tensor: StoredTensor, first_byte: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with the tensor's bytes from ``first_byte`` on. Any thread may call it."""
-        handle = self._handle(tensor.path)
         position, view = tensor.offset + first_byte, buffer
-        while view.nbytes:
-            got = self._read_at(handle, view, position)
-            if got == 0:
-                raise CheckpointError(f"{tensor.path.name} ends in the middle of {tensor.name}", FETCH_AGAIN)
-            position, view = position + got, view[got:]
+        try:
+            handle = self._handle(tensor.path)
+            while view.nbytes:
+                got = self._read_at(handle, view, position)
+                if got == 0:
+                    raise CheckpointError(f"{tensor.path.name} ends in the middle of {tensor.name}", FETCH_AGAIN)
+                position, view = position + got, view[got:]
+        except OSError as error:
+            raise CheckpointError(f"cannot read {tensor.path}: {error.strerror or error}") from error
 
     def _handle(self, path: Path) -> int:
         with self._lock:

@@ -14,11 +14,16 @@ class EdgeError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = one_line(message)
+        self.hint = one_line(hint)
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks and control characters: names in it may come from untrusted files."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class CheckpointError(EdgeError):

@@ -114,11 +114,12 @@ def convert(
     threads: int | None = None,
     gate: Gate | None = None,
     progress: Progress | None = None,
+    published: Callable[[Output], None] = lambda output: None,
 ) -> Report:
     """Convert the checkpoint folder to every level in ``outputs`` (level name -> GGUF path), reading it once.
 
-    A file gets its name only when it is complete, on disk and passed by ``gate``. Raises EdgeError; files of
-    levels that were already in place stay, everything unfinished is removed.
+    A file gets its name only when it is complete, on disk and passed by ``gate``; then ``published`` is called.
+    Raises EdgeError; files that were already in place stay, everything unfinished is removed.
     """
     started = time.monotonic()
     with ExitStack() as stack:
@@ -139,6 +140,7 @@ def convert(
             checked = gate(writer.partial, checkpoint) if gate else None
             writer.publish()
             done.append(Output(file.level.name, file.path, file.nbytes, file.bits_per_weight, digest, checked))
+            published(done[-1])
     weights = sum(int(np.prod(tensor.shape)) for tensor in model.tensors)
     return Report(checkpoint, model.architecture.name, weights, seconds, tuple(done))
 

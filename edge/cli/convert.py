@@ -1,0 +1,168 @@
+"""``edge convert``: a checkpoint to GGUF files, in the store or at a path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convert.checkpoint import open_checkpoint
+from convert.errors import EdgeError
+from convert.levels import LEVELS, parse_level
+from convert.pipeline import Report, plan_files
+from edge import reference, store
+from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
+from edge.cli.common import size_text as size
+from edge.conversion import convert_and_check, gate_text
+
+DEFAULT_LEVEL = "Q4_K_M"
+
+
+def conversion_options(function: Any) -> Any:
+    """The options that ``edge convert`` and ``python -m convert`` have in common."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no summary."),
+        json_option,
+        click.option("--no-check", is_flag=True, help="Skip the gate that tries the file before it gets its name."),
+        click.option("--dry-run", is_flag=True, help="Check everything and say what would be written; write nothing."),
+        click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Worker threads (default: all cores)."),
+        click.option(
+            "-l",
+            "--level",
+            "levels",
+            default=DEFAULT_LEVEL,
+            show_default=True,
+            help=f"Quant levels, separated by commas: {', '.join(LEVELS)}.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command("convert")
+@click.argument("model")
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@conversion_options
+@click.option("--name", help="What to call the model in the store (default: the folder's name).")
+@models_dir_option
+@command_options
+def convert_command(
+    model: str, out: Path | None, levels: str, name: str | None, models_dir: Path | None, **options: Any
+) -> None:
+    """Convert MODEL (a checkpoint folder, or an embedded model) into the store, or to the file OUT."""
+    wanted = parse_levels(levels)
+    source = reference.parse(model)
+    if source.level:
+        wanted = [source.level]
+    if source.gguf is not None:
+        raise EdgeError(f"{model} is a GGUF file already", "give the checkpoint folder it was made from")
+    if source.checkpoint is None:
+        raise EdgeError(f"there is no checkpoint called {model}", "give its folder, such as ./my-checkpoint")
+    if out is not None:
+        if len(wanted) > 1:
+            raise click.UsageError("OUT names one file, but there are several levels")
+        outputs = {wanted[0]: out}
+    else:
+        models = store.models_dir(models_dir)
+        outputs = {level: store.file_path(models, name or source.name, level) for level in wanted}
+        if not options["dry_run"]:
+            store.make_folder(next(iter(outputs.values())).parent)
+    run_conversion(source.checkpoint, outputs, **options)
+
+
+def parse_levels(text: str) -> list[str]:
+    """Level names from a list with commas, each once, in the order given."""
+    levels = [parse_level(name).name for name in text.split(",") if name.strip()]
+    if not levels:
+        raise click.UsageError(f"--level wants one or more of {', '.join(LEVELS)}")
+    return list(dict.fromkeys(levels))
+
+
+def run_conversion(
+    checkpoint: Path,
+    outputs: dict[str, Path],
+    *,
+    threads: int | None,
+    dry_run: bool,
+    no_check: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert and print; on Ctrl-C say what is in place and end with 130."""
+    if dry_run:
+        print_plan(checkpoint, outputs, as_json)
+        return
+    before = {path: path.stat().st_mtime_ns for path in outputs.values() if path.exists()}
+    try:
+        with progress_bar(quiet) as bar:
+            report = convert_and_check(checkpoint, outputs, threads=threads, check=not no_check, on_progress=bar)
+    except KeyboardInterrupt:
+        done = [p.name for p in outputs.values() if p.exists() and before.get(p) != p.stat().st_mtime_ns]
+        old = [p.name for p in before if p.name not in done]
+        parts = [f"finished and kept: {', '.join(done) or 'nothing'}"]
+        parts += [f"still the earlier file: {', '.join(old)}"] if old else []
+        click.echo(f"interrupted; {'; '.join(parts)}; everything unfinished was removed", err=True)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        print_json(report_json(report))
+    elif not quiet:
+        print_report(report)
+
+
+def print_plan(checkpoint: Path, outputs: dict[str, Path], as_json: bool) -> None:
+    with open_checkpoint(checkpoint) as source:
+        model, files = plan_files(source, outputs)
+    planned = [
+        {
+            "level": file.level.name,
+            "path": str(file.path),
+            "bytes": file.nbytes,
+            "bits_per_weight": round(file.bits_per_weight, 4),
+            "tensors": count(info.qtype.name for info in file.infos),
+        }
+        for file in files
+    ]
+    if as_json:
+        print_json({"checkpoint": str(checkpoint), "architecture": model.architecture.name, "outputs": planned})
+        return
+    for plan in planned:
+        types = ", ".join(f"{n} {name}" for name, n in plan["tensors"].items())
+        click.echo(f"{plan['path']}: {size(plan['bytes'])}, {plan['bits_per_weight']:.2f} bits per weight ({types})")
+
+
+def count(names: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+def print_report(report: Report) -> None:
+    for output in report.outputs:
+        verdict = gate_text({"gate": output.gate or {"passed": None}})
+        click.echo(
+            f"{output.path}: {size(output.nbytes)}, {output.bits_per_weight:.2f} bits per weight, gate: {verdict}"
+        )
+    click.echo(f"converted {report.weights / 1e6:.1f} M weights in {report.seconds:.1f} s")
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    return {
+        "checkpoint": str(report.checkpoint),
+        "architecture": report.architecture,
+        "weights": report.weights,
+        "seconds": round(report.seconds, 3),
+        "outputs": [
+            {
+                "level": output.level,
+                "path": str(output.path),
+                "bytes": output.nbytes,
+                "bits_per_weight": round(output.bits_per_weight, 4),
+                "sha256": output.sha256,
+                "gate": output.gate or {"passed": None},
+            }
+            for output in report.outputs
+        ],
+    }

@@ -1,0 +1,50 @@
+"""The command ``edge``: one file a command, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+import edge
+
+COMMANDS = {
+    "convert": "edge.cli.convert:convert_command",
+    "list": "edge.cli.list:list_command",
+    "show": "edge.cli.show:show_command",
+    "rm": "edge.cli.rm:rm_command",
+    "run": "edge.cli.run:run_command",
+    "doctor": "edge.cli.doctor:doctor_command",
+    "demo": "edge.cli.demo:demo_command",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command runs, so that ``edge list`` starts quickly."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(edge.__version__, prog_name="edge")
+def cli() -> None:
+    """Convert, check and run Qwen and GLM models on small machines.
+
+    MODEL is a name (tiny-qwen), a name with a quant level (tiny-qwen:Q8_0), a checkpoint folder or a .gguf file.
+    """
+
+
+def main() -> None:
+    """Entry point; output is UTF-8 whatever the system's code page is."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    cli()

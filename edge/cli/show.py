@@ -1,0 +1,101 @@
+"""``edge show``: what a model file is, read from the file itself without loading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convert.errors import one_line
+from convert.levels import LEVELS
+from edge import gguf_file, reference, store
+from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
+from edge.conversion import gate_text
+from edge.gguf_sane import check_sane
+
+FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}
+
+
+@click.command("show")
+@click.argument("model")
+@json_option
+@models_dir_option
+@command_options
+def show_command(model: str, as_json: bool, models_dir: Path | None) -> None:
+    """Show what MODEL is: architecture, level, real bits per weight, and what the gate found."""
+    path = reference.gguf_path(reference.parse(model), store.models_dir(models_dir))
+    facts = describe(path)
+    if as_json:
+        print_json(facts)
+        return
+    gate = facts["report"].get("gate") or {}
+    rows = [
+        ("file", facts["path"]),
+        ("name", facts["name"]),
+        ("architecture", facts["architecture"]),
+        ("level", facts["level"]),
+        ("size", size_text(facts["bytes"])),
+        ("weights", f"{facts['weights'] / 1e6:.1f} M, {facts['bits_per_weight']:.2f} bits each"),
+        ("types", ", ".join(f"{n} {name}" for name, n in facts["types"].items())),
+        ("fell back", describe_fallbacks(facts["fallbacks"])),
+        ("context", f"{facts['context_length']} tokens"),
+        ("vocabulary", f"{facts['vocabulary']} tokens, pre-tokenizer {facts['pre_tokenizer']}"),
+        ("chat template", "yes" if facts["chat_template"] else "no"),
+        ("gate", gate_text(facts["report"]) + gate_details(gate)),
+        ("sha256", facts["report"].get("sha256", "unknown")),
+    ]
+    for label, text in rows:
+        click.echo(f"{label:<14}{one_line(str(text))}")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The file's facts; raises GgufError where it is damaged."""
+    file = gguf_file.read(path)
+    check_sane(file)
+    metadata = file.metadata
+    arch = metadata["general.architecture"]
+    level = FTYPE_NAMES.get(metadata.get("general.file_type", -1))
+    return {
+        "path": str(path),
+        "name": metadata.get("general.name", ""),
+        "architecture": arch,
+        "level": level or f"file type {metadata.get('general.file_type', 'unknown')}",
+        "bytes": file.size,
+        "weights": file.n_params,
+        "bits_per_weight": round(file.bits_per_weight, 4),
+        "types": dict(file.count_types().most_common()),
+        "fallbacks": fallbacks(file, level),
+        "context_length": int(metadata.get(f"{arch}.context_length", 0)),
+        "vocabulary": len(metadata.get("tokenizer.ggml.tokens", ())),
+        "pre_tokenizer": metadata.get("tokenizer.ggml.pre", "unknown"),
+        "chat_template": "tokenizer.chat_template" in metadata,
+        "report": store.read_report(path),
+    }
+
+
+def fallbacks(file: gguf_file.GgufFile, level: str | None) -> dict[str, list[str]]:
+    """Type -> tensors that have it because their rows are no multiple of a K-quant's 256 weights."""
+    found: dict[str, list[str]] = {}
+    if level is None or not LEVELS[level].qtype.name.endswith("_K"):
+        return found
+    for tensor in file.tensors:
+        if tensor.shape[0] % 256 and len(tensor.shape) > 1 and not tensor.type.endswith(("_K", "F32")):
+            found.setdefault(tensor.type, []).append(tensor.name)
+    return found
+
+
+def describe_fallbacks(found: dict[str, list[str]]) -> str:
+    if not found:
+        return "no tensor"
+    parts = [f"{len(names)} to {kind} (as {names[0]})" for kind, names in found.items()]
+    return "; ".join(parts) + ": rows are no multiple of 256"
+
+
+def gate_details(gate: dict[str, Any]) -> str:
+    if not gate.get("passed"):
+        return ""
+    return (
+        f": {gate['texts_compared']} texts with the reference's token ids, perplexity"
+        f" {gate['perplexity_en']} en, {gate['perplexity_zh']} zh; template {gate['chat_template']}"
+    )

@@ -1,0 +1,70 @@
+"""A conversion as the commands want it: pipeline, gate, and the report that is kept beside each file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from convert.pipeline import Output, Report, convert
+from edge import store
+from edge.gate import run_gate
+
+OnProgress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+
+
+def convert_and_check(
+    checkpoint: Path,
+    outputs: Mapping[str, Path],
+    *,
+    threads: int | None = None,
+    check: bool = True,
+    on_progress: OnProgress = lambda what, done, of: None,
+) -> Report:
+    """Convert to every level in ``outputs`` (level -> GGUF path), gate each file, write its report. Raises EdgeError."""
+    levels = ", ".join(outputs)
+
+    def gate(gguf: Path, source: Path) -> dict[str, Any]:
+        label = gguf.name.removesuffix(".partial")
+        return run_gate(gguf, source, lambda name, done, of: on_progress(f"checking {label}: {name}", done, of))
+
+    def published(output: Output) -> None:
+        store.write_report(output.path, describe(output, checkpoint))
+
+    return convert(
+        checkpoint,
+        outputs,
+        threads=threads,
+        gate=gate if check else None,
+        progress=lambda done, of: on_progress(f"converting to {levels}", done, of),
+        published=published,
+    )
+
+
+def describe(output: Output, checkpoint: Path) -> dict[str, Any]:
+    """The report of one file: what it is, what it was made from and by, and what the gate found."""
+    return {
+        "level": output.level,
+        "bytes": output.nbytes,
+        "bits_per_weight": round(output.bits_per_weight, 4),
+        "sha256": output.sha256,
+        "checkpoint": str(checkpoint.resolve()),
+        "fingerprint": store.fingerprint(checkpoint),
+        "converted": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "library": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}",
+        "cpu": platform.machine(),
+        "gate": output.gate or {"passed": None},
+    }
+
+
+def gate_text(report: Mapping[str, Any]) -> str:
+    """The gate's verdict in a few words, from a report; ``unknown`` for a file that was not converted here."""
+    gate = report.get("gate")
+    if not isinstance(gate, dict):
+        return "unknown"
+    if gate.get("passed"):
+        return "passed"
+    return f"not run, needs {gate['needs_gb']} GB" if "needs_gb" in gate else "not run"

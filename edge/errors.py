@@ -1,0 +1,17 @@
+"""Failures of the runtime; their base is ``convert.errors.EdgeError``."""
+
+from __future__ import annotations
+
+from convert.errors import EdgeError
+
+
+class ModelNotFound(EdgeError):
+    """MODEL does not name anything that is there."""
+
+
+class StoreError(EdgeError):
+    """The models folder cannot be read or changed."""
+
+
+class GateError(EdgeError):
+    """A converted file failed its check, which the message names."""

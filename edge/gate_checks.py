@@ -1,0 +1,185 @@
+"""What the gate tries, in a process of its own: ``python -m edge.gate_checks GGUF CHECKPOINT``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from convert.errors import EdgeError
+from edge.gate import CHECKS
+from edge.generate import generate, prompt_tokens
+from edge.llama.batch import Batch
+from edge.llama.context import Context
+from edge.llama.model import Model
+from edge.llama.sampler import Sampling
+
+CONTEXT = 1024  # tokens
+PERPLEXITY_TOKENS = 256  # of each language: a 7B model on two cores takes half a minute for them
+SMALL_VOCABULARY = 10_000
+ANSWER_TOKENS = 24
+QUESTION = "你好"
+# What tokenizers get wrong first: contractions, digits, spaces, scripts, accents in two pieces, emoji, code.
+CORPUS = (
+    "Hello, world! I've told you: it's 3 o'clock, we'll DON'T they'Re.",
+    "1 22 333 4444 55555 3.14159 2026-11-21 1,000,000",
+    " leading, trailing  \n\n\n three lines\r\n\ttabs\t\t and    spaces   ",
+    "你好，世界！今天天气怎么样？我想在apple工作1314151天～",
+    "人工智能（AI）是研究、开发用于模拟、延伸和扩展人的智能的理论。",
+    "こんにちは、世界。カタカナとひらがな、漢字も混ぜて書きます。ﾊﾝｶｸ",
+    "안녕하세요 Привет Γειά σου שלום مرحبا नमस्ते",
+    "cafe\u0301 nai\u0308ve A\u030angstro\u0308m \u1100\u1161\u11a8 — café naïve",
+    "😀 🚀🚀 👩‍👩‍👧‍👦 🏳️‍🌈 ✅ ❤️ 🇨🇳",
+    "def f(x: int) -> str:\n    return f'{x!r}' if x >= 0 else None  # ok\n\n\tif (a && b) { c++; }\n",
+    "<tag attr='1'>&amp;</tag> https://example.com/?q=a%20b&c=d_e-f.html ```py\nprint()\n```",
+    "''''''```````\"\"\"\"......!!!!!!?????? ======= ~~~ \u00a0\u2003\u200b\ufeff \x00\x7f",
+)
+
+
+class CheckFailed(Exception):
+    """A check found the file wrong; the text says how."""
+
+
+def say(message: dict[str, Any]) -> None:
+    print(json.dumps(message, ensure_ascii=False), flush=True)
+
+
+def check_end_tokens(model: Model, checkpoint: Path) -> int:
+    """Every token that the checkpoint's configs call the end must end generation. Returns how many there are."""
+    ends: dict[int, str] = {}
+    for name in ("config.json", "generation_config.json"):
+        path = checkpoint / name
+        value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        ends |= {id: name for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
+    for id, name in ends.items():
+        if not model.is_eog(id):
+            raise CheckFailed(f"token {id} ends generation in {name}, but not in the file")
+    return len(ends)
+
+
+def check_token_ids(model: Model, reference: Tokenizer) -> int:
+    """llama.cpp must give the reference library's ids. Returns how many texts were compared."""
+    added = [token.content for token in reference.get_added_tokens_decoder().values()]
+    texts = [(text, False) for text in (*CORPUS, gate_text("en"), gate_text("zh"))]
+    texts += [(f"before{content}after {content}\n", True) for content in added]
+    for text, special in texts:
+        want = reference.encode(text, add_special_tokens=False).ids
+        got = model.tokenize(text, parse_special=special)
+        if got != want:
+            at = next((i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want)))
+            raise CheckFailed(
+                f"{text[:40]!r} gives ids {got[at : at + 5]} at position {at}, the reference library {want[at : at + 5]}"
+            )
+    return len(texts)
+
+
+def check_template(model: Model) -> str:
+    """The chat template must render one question, and a conversation. Returns what was tried."""
+    if model.chat_template is None:
+        return "none in the checkpoint"
+    for messages in (
+        [{"role": "user", "content": QUESTION}],
+        [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello!"},
+            {"role": "user", "content": QUESTION},
+        ],
+    ):
+        tokens = prompt_tokens(model, messages)
+        text = b"".join(model.token_bytes(token, special=True) for token in tokens).decode("utf-8", "replace")
+        if unicodedata.normalize("NFC", QUESTION) not in text:
+            raise CheckFailed("the rendered prompt does not hold the question")
+    return "renders"
+
+
+def check_perplexity(model: Model, context: Context, language: str) -> float:
+    """Finite logits, and a perplexity far below chance on bundled text. Returns the perplexity."""
+    tokens = model.tokenize(gate_text(language))[:PERPLEXITY_TOKENS]
+    context.memory_clear()
+    with Batch(len(tokens)) as batch:
+        for position, token in enumerate(tokens):
+            batch.add(token, position, want_logits=True)
+        context.decode(batch)
+        losses = []
+        for position, token in enumerate(tokens[1:]):
+            logits = context.logits(position).astype(np.float64)
+            if not np.isfinite(logits).all():
+                raise CheckFailed(f"logits after token {position} of the {language} text are not finite")
+            top = logits.max()
+            losses.append(top + math.log(np.exp(logits - top).sum()) - logits[token])
+    perplexity = math.exp(sum(losses) / len(losses))
+    limit = model.n_vocab * (0.5 if model.n_vocab < SMALL_VOCABULARY else 0.05)
+    if perplexity > limit:
+        raise CheckFailed(f"perplexity {perplexity:.0f} is above {limit:.0f}; the weights are not in their places")
+    return perplexity
+
+
+def check_answer(model: Model, context: Context) -> str:
+    """A greedy answer must hold something, and not one token over and over. Returns the answer."""
+    if model.chat_template is None:
+        prompt = model.tokenize(gate_text("en"))[:64]
+    else:
+        prompt = prompt_tokens(model, [{"role": "user", "content": QUESTION}])
+    answer = generate(model, context, prompt, Sampling(temperature=0), max_tokens=ANSWER_TOKENS)
+    pieces = list(answer)
+    tokens = [piece.token for piece in pieces if piece.token is not None]
+    text = "".join(piece.text for piece in pieces)
+    if not text.strip():
+        raise CheckFailed(f"the answer to {QUESTION!r} is empty")
+    if len(tokens) >= 8 and len(set(tokens)) == 1:
+        raise CheckFailed(f"the answer to {QUESTION!r} is one token over and over: {text[:40]!r}")
+    return text
+
+
+def gate_text(language: str) -> str:
+    return (files("edge") / "gate_texts" / f"{language}.txt").read_text(encoding="utf-8")
+
+
+def run_checks(gguf: Path, checkpoint: Path) -> dict[str, Any]:
+    """All checks in the order of ``gate.CHECKS``, as a result for the report. Raises nothing."""
+    current = CHECKS[0]
+
+    def begin(name: str) -> None:
+        nonlocal current
+        current = name
+        say({"begin": name})
+
+    try:
+        begin("load")
+        with Model(gguf) as model:
+            found: dict[str, Any] = {"passed": True}
+            begin("end tokens")
+            found["end_tokens"] = check_end_tokens(model, checkpoint)
+            begin("token ids")
+            found["texts_compared"] = check_token_ids(model, Tokenizer.from_file(str(checkpoint / "tokenizer.json")))
+            begin("chat template")
+            found["chat_template"] = check_template(model)
+            n = PERPLEXITY_TOKENS
+            with Context(model, CONTEXT, n_batch=max(n, 512), n_outputs_max=n) as context:
+                for language in ("en", "zh"):
+                    begin(f"perplexity {language}")
+                    found[f"perplexity_{language}"] = round(check_perplexity(model, context, language), 2)
+                begin("answer")
+                found["answer"] = check_answer(model, context)
+            return found
+    except (CheckFailed, EdgeError) as error:
+        return {"failed": current, "why": str(error)}
+
+
+def main(run: Callable[[Path, Path], dict[str, Any]] = run_checks) -> int:
+    result = run(Path(sys.argv[1]), Path(sys.argv[2]))
+    say(result)
+    return 1 if "failed" in result else 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""Facts about this machine: its CPU, cores, memory and disk. What cannot be known is None or absent.
+
+Instruction sets go by llama.cpp's words (``AVX2``, ``AVX512_VNNI``, ``MATMUL_INT8`` ...).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import psutil
+
+# llama.cpp's word -> the flags of /proc/cpuinfo that must all be there.
+X86_CPUINFO = {
+    "SSE3": ("pni",),
+    "SSSE3": ("ssse3",),
+    "AVX": ("avx",),
+    "AVX2": ("avx2",),
+    "FMA": ("fma",),
+    "F16C": ("f16c",),
+    "BMI2": ("bmi2",),
+    "AVX_VNNI": ("avx_vnni",),
+    # A build for AVX512 uses these five together.
+    "AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    "AVX512_VBMI": ("avx512vbmi",),
+    "AVX512_VNNI": ("avx512_vnni",),
+    "AVX512_BF16": ("avx512_bf16",),
+    "AMX_INT8": ("amx_tile", "amx_int8"),
+}
+ARM_CPUINFO = {
+    "NEON": ("asimd",),
+    "ARM_FMA": ("asimd",),
+    "FP16_VA": ("asimdhp",),
+    "DOTPROD": ("asimddp",),
+    "MATMUL_INT8": ("i8mm",),
+    "SVE": ("sve",),
+    "SME": ("sme",),
+    "SME2": ("sme2",),
+}
+X86_SYSCTL = {
+    "SSE3": ("SSE3",),
+    "SSSE3": ("SSSE3",),
+    "AVX": ("AVX1.0",),
+    "AVX2": ("AVX2",),
+    "FMA": ("FMA",),
+    "F16C": ("F16C",),
+    "BMI2": ("BMI2",),
+    "AVX512": ("AVX512F", "AVX512CD", "AVX512VL", "AVX512DQ", "AVX512BW"),
+    "AVX512_VBMI": ("AVX512VBMI",),
+    "AVX512_VNNI": ("AVX512VNNI",),
+}
+ARM_SYSCTL = {
+    "NEON": "hw.optional.AdvSIMD",
+    "ARM_FMA": "hw.optional.AdvSIMD",
+    "FP16_VA": "hw.optional.arm.FEAT_FP16",
+    "DOTPROD": "hw.optional.arm.FEAT_DotProd",
+    "MATMUL_INT8": "hw.optional.arm.FEAT_I8MM",
+    "SME": "hw.optional.arm.FEAT_SME",
+    "SME2": "hw.optional.arm.FEAT_SME2",
+}
+# Numbers of IsProcessorFeaturePresent. Windows has none for FMA, F16C, BMI2 and the parts of AVX-512.
+X86_WINDOWS = {"SSE3": 13, "SSSE3": 36, "AVX": 39, "AVX2": 40, "AVX512": 41}
+ARM_WINDOWS = {"NEON": 19, "ARM_FMA": 19, "DOTPROD": 43, "SVE": 46}
+
+X86 = {"x86_64", "amd64", "i386", "i686", "x86"}
+ARM = {"aarch64", "arm64"}
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """``features`` says of each known instruction set whether the CPU has it; an absent one is unknown."""
+
+    name: str | None
+    arch: str
+    features: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def has(self) -> frozenset[str]:
+        return frozenset(word for word, there in self.features.items() if there)
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        return frozenset(word for word, there in self.features.items() if not there)
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Counts of CPU cores; ``quota`` is the cgroup's limit in CPUs, None without one."""
+
+    physical: int | None
+    logical: int
+    usable: int
+    quota: float | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. ``total`` and ``available`` are what this process may use; ``limit`` is the cgroup's."""
+
+    total: int
+    available: int
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the process's control group and those above it allow; None is no limit. Memory is in bytes."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    memory_used: int = 0
+
+
+# --- CPU
+
+
+def cpu() -> Cpu:
+    """The CPU of this machine, without running any of its special instructions."""
+    arch = platform.machine().lower()
+    if sys.platform == "win32":
+        return cpu_from_windows(_windows_feature, _windows_cpu_name(), arch)
+    if sys.platform == "darwin":
+        return cpu_from_sysctl(_sysctl(), arch)
+    return cpu_from_cpuinfo(_read(Path("/proc/cpuinfo")) or "", arch)
+
+
+def cpu_from_cpuinfo(text: str, arch: str) -> Cpu:
+    """Read the text of Linux's /proc/cpuinfo. On mixed cores, a set counts only if every core has it."""
+    name = None
+    per_core: list[set[str]] = []
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        key = key.strip()
+        if key in ("model name", "Model") and name is None:
+            name = " ".join(value.split()) or None
+        elif key in ("flags", "Features"):
+            per_core.append(set(value.split()))
+    if not per_core:
+        return Cpu(name, arch)
+    table = X86_CPUINFO if arch in X86 else ARM_CPUINFO if arch in ARM else {}
+    flags = set.intersection(*per_core)
+    return Cpu(name, arch, {word: flags.issuperset(needed) for word, needed in table.items()})
+
+
+def cpu_from_sysctl(values: Mapping[str, str], arch: str) -> Cpu:
+    """Read macOS's sysctl values, by name. A name that this macOS does not know leaves its set unknown."""
+    name = values.get("machdep.cpu.brand_string")
+    if arch in ARM:
+        known = {word: values[key] == "1" for word, key in ARM_SYSCTL.items() if key in values}
+        return Cpu(name, arch, known)
+    if "machdep.cpu.features" not in values:
+        return Cpu(name, arch)
+    flags = set(values["machdep.cpu.features"].split())
+    flags |= set(values.get("machdep.cpu.leaf7_features", "").split())
+    return Cpu(name, arch, {word: flags.issuperset(needed) for word, needed in X86_SYSCTL.items()})
+
+
+def cpu_from_windows(present: Callable[[int], bool], name: str | None, arch: str) -> Cpu:
+    """Ask Windows' IsProcessorFeaturePresent, given as ``present``."""
+    table = X86_WINDOWS if arch in X86 else ARM_WINDOWS if arch in ARM else {}
+    return Cpu(name, arch, {word: present(number) for word, number in table.items()})
+
+
+def _sysctl() -> dict[str, str]:
+    try:
+        listing = subprocess.run(
+            ["/usr/sbin/sysctl", "hw.optional", "machdep.cpu"], capture_output=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    pairs = (line.split(": ", 1) for line in listing.splitlines() if ": " in line)
+    return {key: value.strip() for key, value in pairs}
+
+
+def _windows_feature(number: int) -> bool:
+    if sys.platform != "win32":
+        return False
+    return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(number))
+
+
+def _windows_cpu_name() -> str | None:
+    if sys.platform != "win32":
+        return None
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as key:
+            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+    except OSError:
+        return None
+
+
+# --- cores, memory, disk
+
+
+def cores(limits: Limits | None = None) -> Cores:
+    """Count cores. ``usable`` honours this process's affinity and its cgroup's CPU quota."""
+    limits = limits or cgroup_limits()
+    logical = psutil.cpu_count() or 1
+    process = psutil.Process()
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else logical
+    # Rounded down: more threads than the quota pays for are put to sleep in the middle of a step.
+    by_quota = allowed if limits.cpus is None else math.floor(limits.cpus)
+    return Cores(psutil.cpu_count(logical=False), logical, max(1, min(allowed, by_quota)), limits.cpus)
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use, at least 1: as many threads as decoding gains from."""
+    counted = cores()
+    return min(counted.usable, counted.physical or counted.usable)
+
+
+def memory(limits: Limits | None = None) -> Memory:
+    """Memory in bytes, cut down to what the cgroup leaves."""
+    limits = limits or cgroup_limits()
+    machine = psutil.virtual_memory()
+    if limits.memory is None:
+        return Memory(machine.total, machine.available, None)
+    left = max(0, limits.memory - limits.memory_used)
+    return Memory(min(machine.total, limits.memory), min(machine.available, left), limits.memory)
+
+
+def disk_free(path: Path) -> int | None:
+    """Bytes that this user may still write at ``path``, which need not exist yet; None if unknown."""
+    for folder in (path.absolute(), *path.absolute().parents):
+        try:
+            return psutil.disk_usage(str(folder)).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+def cgroup_limits(membership: str | None = None, root: Path = Path("/sys/fs/cgroup")) -> Limits:
+    """Read Linux's control groups, v2 or v1; no limits elsewhere.
+
+    ``membership`` is the text of /proc/self/cgroup. A group's limit binds all below it, so every
+    group from ours up to the root counts, and the tightest wins.
+    """
+    if membership is None:
+        membership = _read(Path("/proc/self/cgroup")) or ""
+    cpus: list[float] = []
+    memories: list[tuple[int, int]] = []
+    for line in membership.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            for folder in _up(root, path):
+                cpus.append(_cpu_max(folder))
+                memories.append(_memory(folder, "memory.max", "memory.current", "inactive_file"))
+        for controller in controllers.split(","):
+            if controller == "cpu":
+                cpus.extend(_cfs_quota(folder) for folder in _up(root / controllers, path))
+            elif controller == "memory":
+                memories.extend(
+                    _memory(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                    for folder in _up(root / controllers, path)
+                )
+    quota = min(cpus, default=math.inf)
+    # The group with the least left, not the one with the lowest limit, is the one that will say no.
+    limit, used = min(memories, key=lambda pair: pair[0] - pair[1], default=(NO_LIMIT, 0))
+    if limit >= NO_LIMIT:
+        return Limits(None if quota == math.inf else quota)
+    return Limits(None if quota == math.inf else quota, limit, used)
+
+
+NO_LIMIT = 1 << 60  # v1 writes "no limit" as a number close to 2**63
+
+
+def _up(mount: Path, path: str) -> list[Path]:
+    """The folders of a group and of those above it, as far as this process can see them."""
+    inside = PurePosixPath(path.lstrip("/"))
+    if ".." in inside.parts:  # a group outside this container's view
+        inside = PurePosixPath()
+    return [mount / part for part in (inside, *inside.parents) if (mount / part).is_dir()]
+
+
+def _cpu_max(folder: Path) -> float:
+    quota, _, period = (_read(folder / "cpu.max") or "max").strip().partition(" ")
+    return _ratio(quota, period)
+
+
+def _cfs_quota(folder: Path) -> float:
+    quota = (_read(folder / "cpu.cfs_quota_us") or "-1").strip()
+    return _ratio(quota, (_read(folder / "cpu.cfs_period_us") or "").strip())
+
+
+def _ratio(quota: str, period: str) -> float:
+    """CPUs; infinite where the quota is "max" or -1."""
+    if not (quota.isdecimal() and period.isdecimal()) or int(period) == 0:
+        return math.inf
+    return int(quota) / int(period)
+
+
+def _memory(folder: Path, limit_name: str, used_name: str, reclaimable_name: str) -> tuple[int, int]:
+    limit = (_read(folder / limit_name) or "max").strip()
+    used = (_read(folder / used_name) or "0").strip()
+    stat = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines() if " " in line)
+    if not limit.isdecimal() or not used.isdecimal():
+        return NO_LIMIT, 0
+    # Old page cache counts as used, but gives way.
+    return int(limit), max(0, int(used) - int(stat.get(reclaimable_name, 0)))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

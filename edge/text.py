@@ -1,0 +1,27 @@
+"""Text from tokens: bytes come in pieces that may split a character, text leaves whole."""
+
+from __future__ import annotations
+
+import codecs
+
+
+class Utf8Stream:
+    """Decodes UTF-8 that arrives in arbitrary pieces.
+
+    A token may end in the middle of a character (a Chinese character is three bytes, an emoji four):
+    the incomplete tail waits for the next piece. Bytes that can never become a character turn into
+    U+FFFD, one for each maximal invalid part, as a browser shows them.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, data: bytes) -> str:
+        """Return the characters that ``data`` completes, possibly none."""
+        return self._decoder.decode(data)
+
+    def finish(self) -> str:
+        """End the stream: a character left incomplete comes out as U+FFFD. The stream may be used again."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest

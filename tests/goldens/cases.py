@@ -1,0 +1,58 @@
+"""The checkpoints of the goldens: name -> how to build it and which levels to convert it to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.checkpoints import build
+
+FLOAT_LEVELS = ("F32", "F16", "BF16")
+ALL_LEVELS = (*FLOAT_LEVELS, "Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
+
+
+@dataclass(frozen=True)
+class Case:
+    """`options` are those of `build`; `dtype` there also tells which float level is lossless."""
+
+    levels: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, folder: Path) -> Path:
+        return build(folder, **self.options)
+
+    @property
+    def dtype(self) -> str:
+        return self.options.get("dtype", "bf16")
+
+
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+
+CASES = {
+    "qwen2": Case(ALL_LEVELS),
+    # ffn 288 is a multiple of 32 but not of 256: its rows fall back to Q5_0 and Q8_0
+    "qwen2-nine-layers": Case(
+        ("BF16", "Q4_0", "Q4_K_M"),
+        {"layers": 9, "ffn": 288, "tied": False, "shards": 3, "rope": "new", "merge_pairs": True}
+        | {"template": "file"},
+    ),
+    # hidden 240 and ffn 336 are not even multiples of 32: rows stay F16
+    "qwen2-odd-rows": Case(("Q8_0", "Q4_0", "Q4_K_M"), {"hidden": 240, "ffn": 336, "layers": 3}),
+    "qwen2-f16": Case(("F32", "F16", "Q8_0", "Q4_K_M"), {"dtype": "f16", "layers": 3}),
+    "qwen2-f32": Case(("F32", "BF16", "Q4_K_M"), {"dtype": "f32", "norm_dtype": "bf16", "ffn": 256, "layers": 2}),
+    "qwen2-eight-heads-one-kv": Case(("Q4_K_M", "Q2_K"), {"heads": 8, "kv_heads": 1}),
+    "qwen2-own-head": Case(("Q4_K_M",), {"lm_head": "other", "shards": 2, "layers": 2}),
+    "qwen2-yarn": Case(("Q8_0",), {"scaling": YARN, "template": "named", "layers": 2}),
+    "qwen2-linear": Case(
+        ("BF16",),
+        {"scaling": {"rope_type": "linear", "factor": 2.0}, "rope": "new", "template": "none", "layers": 1},
+    ),
+    "glm4": Case(ALL_LEVELS, {"family": "glm4", "tied": False}),
+    "glm4-nine-layers": Case(
+        ("BF16", "Q4_0", "Q4_K_M"),
+        {"family": "glm4", "tied": False, "layers": 9, "ffn": 288, "head_dim": 96, "rope": "new"}
+        | {"attention_bias": False, "merge_pairs": True, "shards": 2},
+    ),
+    "glm4-tied": Case(("Q4_0", "Q4_K_M"), {"family": "glm4", "dtype": "f16", "layers": 3}),
+}

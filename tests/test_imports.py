@@ -1,0 +1,74 @@
+"""The import graph points one way: convert knows nothing of edge, only edge.llama knows llama_cpp."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# Part of the tree -> parts of our own it may import. "convert" alone stands for the pure parts of the converter.
+PURE_CONVERT = {"convert.errors", "convert.levels", "convert.architecture", "convert.metadata"}
+COMPOSERS = {"convert.__main__", "edge.conversion", "edge.cli"}  # the only ones that put pipeline and gate together
+LLAMA_LAYER = {"edge.machine", "edge.gguf_file", "edge.gguf_sane", "edge.llama"}
+LEAVES = {"edge.machine", "edge.text", "edge.errors", "edge.gguf_file", "edge.gguf_sane"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("convert", "edge"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            yield name, path
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def within(name: str, parts: set[str]) -> bool:
+    return any(name == part or name.startswith(part + ".") for part in parts)
+
+
+def test_no_relative_imports_hide_from_this_test() -> None:
+    for name, path in modules():
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes), name
+
+
+def test_convert_knows_nothing_of_edge() -> None:
+    for name, path in modules():
+        if within(name, {"convert"}) and name not in COMPOSERS:
+            assert not any(within(target, {"edge"}) for target in imports(path)), name
+
+
+def test_only_edge_llama_imports_llama_cpp() -> None:
+    for name, path in modules():
+        if not within(name, {"edge.llama"}):
+            assert not any(within(target, {"llama_cpp"}) for target in imports(path)), name
+
+
+def test_only_the_composers_call_the_pipeline() -> None:
+    for name, path in modules():
+        if within(name, {"edge"}) and not within(name, COMPOSERS):
+            used = {target for target in imports(path) if target.startswith("convert.")}
+            assert all(within(target, PURE_CONVERT) for target in used), (name, used)
+
+
+def test_lower_layers_do_not_reach_up() -> None:
+    for name, path in modules():
+        own = {target for target in imports(path) if target.startswith("edge.")}
+        if within(name, {"edge.llama"}):
+            assert all(within(target, LLAMA_LAYER) for target in own), (name, own)
+        elif within(name, {"edge.chat"}):
+            assert all(within(target, {"edge.chat"}) for target in own), (name, own)
+        elif within(name, LEAVES):
+            assert all(within(target, LEAVES) for target in own), (name, own)
+        elif not within(name, {"edge.cli", "edge.__main__"}):
+            assert not any(within(target, {"edge.cli"}) for target in own), (name, own)
