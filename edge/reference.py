@@ -31,6 +31,8 @@ class Reference:
 
 def parse(text: str) -> Reference:
     """Understand MODEL; looks only at whether files exist. Raises EdgeError naming what is wrong."""
+    if not text:
+        raise ModelNotFound("MODEL is empty", "give a name, a checkpoint folder or a .gguf file")
     path = Path(text).expanduser()
     if text.lower().endswith(".gguf"):
         if not path.is_file():
