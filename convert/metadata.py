@@ -31,6 +31,7 @@ SAMPLING = (
     ("xtc_threshold", "general.sampling.xtc_threshold", "f32"),
     ("temperature", "general.sampling.temp", "f32"),
     ("penalty_last_n", "general.sampling.penalty_last_n", "i32"),
+    ("penalty_repeat", "general.sampling.penalty_repeat", "f32"),
     ("repetition_penalty", "general.sampling.penalty_repeat", "f32"),
     ("mirostat", "general.sampling.mirostat", "i32"),
     ("mirostat_tau", "general.sampling.mirostat_tau", "f32"),
@@ -43,7 +44,7 @@ def sampling_metadata(generation_config: Mapping[str, Any]) -> list[KV]:
     found = []
     for source, key, kind in SAMPLING:
         value = generation_config.get(source)
-        if value is None:
+        if value is None or any(kv.key == key for kv in found):
             continue
         fits = {"str": isinstance(value, str), "i32": is_integer(value), "f32": is_number(value)}[kind]
         if not fits:

@@ -15,6 +15,14 @@ YARN_FIXED = {
     "truncate": True,
 }  # llama.cpp loads no other value for these families
 
+# Source keys -> GGUF key, first one present; the converter copies them, llama.cpp's graphs here do not read them.
+YARN_KEYS = (
+    (("extrapolation_factor",), "yarn_ext_factor"),
+    (("attention_factor", "attn_factor"), "yarn_attn_factor"),
+    (("beta_fast",), "yarn_beta_fast"),
+    (("beta_slow",), "yarn_beta_slow"),
+)
+
 
 def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``rope_parameters``, or of ``rope_theta`` and ``rope_scaling``, as transformers merges them.
@@ -60,13 +68,12 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
         ]
     if kind == "yarn":
         refuse_other_yarn(rope)
-        scaling.append(
-            KV(
-                f"{arch}.rope.scaling.original_context_length",
-                "u32",
-                rope["original_max_position_embeddings"],
-            )
-        )
+        original = rope["original_max_position_embeddings"]
+        scaling.append(KV(f"{arch}.rope.scaling.original_context_length", "u32", original))
+        for sources, target in YARN_KEYS:
+            value = next((rope[source] for source in sources if source in rope), None)
+            if is_number(value):
+                scaling.append(KV(f"{arch}.rope.scaling.{target}", "f32", value))
     return [*scaling, KV(f"{arch}.rope.freq_base", "f32", rope["rope_theta"])]
 
 

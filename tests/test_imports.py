@@ -70,5 +70,5 @@ def test_lower_layers_do_not_reach_up() -> None:
             assert all(within(target, {"edge.chat"}) for target in own), (name, own)
         elif within(name, LEAVES):
             assert all(within(target, LEAVES) for target in own), (name, own)
-        elif not within(name, {"edge.cli", "edge.__main__"}):
+        elif not within(name, {"edge.cli", "edge.__main__", "convert.__main__"}):
             assert not any(within(target, {"edge.cli"}) for target in own), (name, own)

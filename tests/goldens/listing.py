@@ -42,6 +42,9 @@ OUTSIDE = (
 
 # Keys that ours may have where llama.cpp's converter writes none; where it writes one, it must be the same.
 # It reads one eos id only; a second end of generation (GLM's <|observation|>) would run on.
+#
+# One value differs on purpose and in no golden: `original_max_position_embeddings` at the top of config.json beside
+# another one in the rope settings. transformers computes with the first, llama.cpp's converter writes the second.
 MAY_BE_ADDED = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
 LONG = 100  # characters of a value that are still shown
