@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge import machine
+from edge.cgroup import cgroup_limits
 from edge.llama import library
 
 GB = 1e9
@@ -34,7 +35,7 @@ class Check:
 
 def checks(models: Path) -> list[Check]:
     """All checks, in the order a person would mend them; ``models`` is the models folder."""
-    limits = machine.cgroup_limits()
+    limits = cgroup_limits()
     cpu = machine.cpu()
     return [
         python(tuple(sys.version_info[:3])),

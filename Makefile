@@ -1,0 +1,70 @@
+# Every target does all the set-up it needs. Without make (Windows): py tools\setup.py
+PYTHON ?= python3
+QUANT ?= Q4_K_M
+TORCH ?= torch==2.13.0
+
+# Handed over in the environment, so that a name with spaces or a dollar sign stays one word.
+export MODEL QUANT
+
+BIN := .venv/bin
+on = $(filter-out 0 no off,$(1))
+FLAGS = $(if $(call on,$(CUDA)),--cuda) $(if $(call on,$(REBUILD)),--rebuild)
+SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
+	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
+	$(PYTHON) tools/setup.py $(FLAGS)
+
+.PHONY: help setup demo test convert lint clean uninstall real-test oracle bench-convert
+
+help:
+	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
+	@echo "make demo       convert the embedded tiny models, run each, print tokens/s and an answer"
+	@echo "make convert    MODEL=./my-checkpoint QUANT=Q4_K_M,Q8_0"
+	@echo "make test       the test suite"
+	@echo "make lint       ruff and pyright"
+	@echo "make clean      remove caches and build rubbish"
+	@echo "make uninstall  remove .venv, and say where the models are"
+	@echo "for developers: make real-test, make oracle, make bench-convert"
+
+setup:
+	$(SETUP)
+
+demo:
+	$(SETUP)
+	@$(BIN)/python -m edge demo
+
+test:
+	$(SETUP) --extra test
+	$(BIN)/python -m pytest
+
+convert:
+	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=./my-checkpoint QUANT=$(QUANT)" >&2; exit 2; }
+	$(SETUP)
+	@$(BIN)/edge convert "$$MODEL" --level "$$QUANT"
+
+lint:
+	$(SETUP) --extra test --extra dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+real-test:
+	$(SETUP) --extra test
+	$(BIN)/python -m pytest tests/real
+
+oracle:
+	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
+	.venv-oracle/bin/python -m pytest tests/oracle
+
+bench-convert:
+	$(SETUP)
+	$(BIN)/python benchmarks/convert.py
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find convert edge tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+uninstall:
+	@if [ -x $(BIN)/python ]; then \
+		where=$$($(BIN)/python -c "from edge.store import models_dir; print(models_dir())" 2>/dev/null) && \
+		echo "Your models stay in $$where; to remove them too: rm -r \"$$where\""; fi
+	rm -rf .venv .venv-oracle

@@ -1,0 +1,227 @@
+"""A context: the KV cache of one or more sequences, and the decode step over it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from convert.errors import EdgeError
+from edge import machine
+from edge.llama.batch import Batch
+from edge.llama.library import last_log
+from edge.llama.model import Model, first_reason
+
+MAX_SEQUENCES = 256
+
+
+class ContextError(EdgeError):
+    """The context cannot be made, or is closed."""
+
+
+class DecodeError(EdgeError):
+    """A decode step failed."""
+
+
+class NoCacheSpace(DecodeError):
+    """The KV cache has no room for the batch; nothing of it was decoded."""
+
+
+class DecodeAborted(DecodeError):
+    """The abort callback stopped the step; part of the batch may be in the cache."""
+
+
+class InvalidBatch(DecodeError):
+    """The batch contradicts the cache or the model: a position gap, an unknown token or sequence."""
+
+
+class DecodeFailed(DecodeError):
+    """llama.cpp failed inside the step; the content of the cache is unknown."""
+
+
+class Context:
+    """KV cache for ``n_seq_max`` sequences over an open model. A context manager.
+
+    ``n_ctx``: cells of the cache in tokens, for all sequences together; each has ``n_ctx_seq`` of
+    them, which is ``n_ctx / n_seq_max`` unless ``kv_unified``. ``n_batch``: most rows of one decode;
+    ``n_ubatch``: rows computed at once. ``n_outputs_max``: most rows of one decode with logits, one a
+    sequence by default; memory is reserved for them (0.6 MB each with Qwen's vocabulary).
+    ``threads`` decode a single row, ``threads_batch`` everything wider; default: the physical cores.
+    ``flash_attn``: None lets llama.cpp choose. ``kv_type``: the ggml type of K and V, such as ``f16``
+    or ``q8_0``.
+
+    One thread at a time may use a context. Raises ``ContextError``.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        n_ctx: int,
+        *,
+        n_batch: int = 512,
+        n_ubatch: int = 512,
+        n_seq_max: int = 1,
+        n_outputs_max: int | None = None,
+        threads: int | None = None,
+        threads_batch: int | None = None,
+        flash_attn: bool | None = None,
+        kv_type: str = "f16",
+        kv_unified: bool = False,
+    ) -> None:
+        lib = model.lib
+        if model.vocab_only:
+            raise ContextError(f"{model.path.name} was loaded without its weights")
+        if min(n_ctx, n_batch, n_ubatch) < 1 or not 1 <= n_seq_max <= MAX_SEQUENCES:
+            raise ContextError(
+                f"no context with n_ctx {n_ctx}, n_batch {n_batch}, n_ubatch {n_ubatch}, n_seq_max {n_seq_max}",
+                f"sizes are at least 1, sequences 1 to {MAX_SEQUENCES}",
+            )
+        params = lib.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = n_batch
+        params.n_ubatch = n_ubatch
+        params.n_seq_max = n_seq_max
+        # llama.cpp keeps room for one output a sequence in any case and aborts the process beyond.
+        self.n_outputs_max = max(n_outputs_max or 0, n_seq_max)
+        params.n_outputs_max = self.n_outputs_max
+        params.n_threads = threads or machine.usable_cores()
+        params.n_threads_batch = threads_batch or params.n_threads
+        params.flash_attn_type = {
+            None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+            False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+            True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        }[flash_attn]
+        params.type_k = params.type_v = _ggml_type(lib, kv_type)
+        params.kv_unified = kv_unified
+        params.no_perf = True
+        last_log()  # what went wrong before is another matter
+        pointer = lib.llama_init_from_model(model._open(), params)
+        if not pointer:
+            raise ContextError(
+                f"llama.cpp cannot make a context of {n_ctx} tokens: {first_reason(last_log())}",
+                "try a shorter context",
+            )
+        self.model = model  # keeps the weights alive as long as the cache
+        self.pointer: Any = pointer
+        self.kv_unified = kv_unified
+        self.n_seq_max = n_seq_max
+        self.n_ctx: int = lib.llama_n_ctx(pointer)
+        self.n_ctx_seq: int = lib.llama_n_ctx_seq(pointer)
+        self.n_batch: int = lib.llama_n_batch(pointer)
+        self.n_ubatch: int = lib.llama_n_ubatch(pointer)
+        self._outputs: frozenset[int] = frozenset()
+        self._memory: Any = lib.llama_get_memory(pointer)
+        self._free = weakref.finalize(self, lib.llama_free, pointer)
+        model.adopt(self)
+
+    # --- the step
+
+    def decode(self, batch: Batch) -> None:
+        """Compute every row of ``batch`` and append it to the cache of its sequences.
+
+        Raises ``NoCacheSpace`` (free sequences or send fewer rows), ``InvalidBatch``,
+        ``DecodeAborted``, ``DecodeFailed``.
+        """
+        pointer = self._open()
+        self._check(batch)
+        self._outputs = frozenset()
+        last_log()
+        code = self.model.lib.llama_decode(pointer, batch.raw)
+        if code == 0:
+            self._outputs = frozenset(batch.outputs)
+            return
+        reason = f"{first_reason(last_log())} ({code})"
+        if code == 1:
+            raise NoCacheSpace(
+                f"the KV cache of {self.n_ctx} tokens has no room for {len(batch)} more",
+                "raise the context length or send less text",
+            )
+        if code == 2:
+            raise DecodeAborted("the decode was stopped")
+        if code == -1:
+            raise InvalidBatch(f"llama.cpp refused the batch: {reason}")
+        raise DecodeFailed(f"the decode failed: {reason}", "load the model again")
+
+    def logits(self, row: int) -> np.ndarray:
+        """Logits of batch row ``row`` of the last decode: a float32 view [n_vocab] into C's memory.
+
+        Writing to it changes what a sampler sees. It is valid until the next decode: copy to keep.
+        """
+        self.check_output(row)
+        data = self.model.lib.llama_get_logits_ith(self._open(), row)
+        return np.ctypeslib.as_array(data, shape=(self.model.n_vocab,))
+
+    def check_output(self, row: int) -> None:
+        """Raise ``ValueError`` unless the last decode left logits for ``row``; C would abort."""
+        if row not in self._outputs:
+            raise ValueError(f"row {row} of the last batch has no logits; it has {sorted(self._outputs)}")
+
+    # --- the cache
+
+    def memory_rm(self, seq_id: int, start: int = 0, end: int = -1) -> bool:
+        """Forget positions [start, end) of a sequence; ``end`` -1 means to the last.
+
+        False if the model cannot forget a part (recurrent and hybrid models): forget all of it then.
+        """
+        self._check_sequence(seq_id)
+        return self.model.lib.llama_memory_seq_rm(self._memory, seq_id, start, end)
+
+    def memory_cp(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
+        """Let ``target`` share positions [start, end) of ``source``; all of them without ``kv_unified``."""
+        self._check_sequence(source)
+        self._check_sequence(target)
+        if not self.kv_unified and (start > 0 or end >= 0):
+            raise ValueError("part of a sequence can be copied only in a unified KV cache")
+        self.model.lib.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def memory_last(self, seq_id: int) -> int:
+        """The last position in the cache of a sequence, -1 if it is empty."""
+        self._check_sequence(seq_id)
+        return self.model.lib.llama_memory_seq_pos_max(self._memory, seq_id)
+
+    def memory_clear(self) -> None:
+        """Forget every sequence."""
+        self.model.lib.llama_memory_clear(self._open() and self._memory, True)
+
+    # --- life
+
+    def close(self) -> None:
+        """Free the cache; harmless when repeated."""
+        self._outputs = frozenset()
+        self._free()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        if not self._free.alive:
+            raise ContextError("the context is closed")
+        return self.pointer
+
+    def _check(self, batch: Batch) -> None:
+        """What llama.cpp would answer by ending the process."""
+        if not 0 < len(batch) <= self.n_batch:
+            raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {len(batch)}")
+        if len(batch.outputs) > self.n_outputs_max:
+            raise ValueError(f"at most {self.n_outputs_max} rows can have logits, got {len(batch.outputs)}")
+        if batch.last_seq >= self.n_seq_max:
+            raise ValueError(f"sequences are 0 to {self.n_seq_max - 1}, got {batch.last_seq}")
+
+    def _check_sequence(self, seq_id: int) -> None:
+        self._open()
+        if not 0 <= seq_id < self.n_seq_max:
+            raise ValueError(f"sequences are 0 to {self.n_seq_max - 1}, got {seq_id}")
+
+
+def _ggml_type(lib: Any, name: str) -> int:
+    value = getattr(lib, f"GGML_TYPE_{name.upper()}", None)
+    if name not in KV_TYPES or value is None:
+        raise ContextError(f"no KV cache type {name!r}", "use one of " + ", ".join(KV_TYPES))
+    return value
+
+
+KV_TYPES = ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

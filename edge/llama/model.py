@@ -1,0 +1,228 @@
+"""A model file in memory: its vocabulary, its metadata, its weights."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import unicodedata
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert.errors import EdgeError
+from edge import gguf_file
+from edge.gguf_sane import check_sane
+from edge.llama.library import last_log, load
+
+if TYPE_CHECKING:
+    from edge.llama.context import Context
+
+NO_TOKEN = -1
+NFC_TOKENIZERS = frozenset({"qwen2", "qwen35", "deepseek-r1-qwen"})
+"""Values of ``tokenizer.ggml.pre`` whose tokenizer normalizes text to NFC first. GLM's does not."""
+
+
+class ModelError(EdgeError):
+    """llama.cpp cannot load the model, or a token or text is outside what the model knows."""
+
+
+class Model:
+    """A GGUF loaded by llama.cpp. A context manager; contexts still open are closed before it.
+
+    The file is checked by ``edge.gguf_file`` before C sees it.
+
+    ``gpu_layers``: how many layers go to a GPU, -1 for all. ``vocab_only``: no weights, for
+    tokenizing alone. ``use_mmap=False`` reads the weights into memory of our own.
+
+    Raises ``GgufError`` if the file is damaged, ``ModelError`` if llama.cpp refuses it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        gpu_layers: int = 0,
+        vocab_only: bool = False,
+        use_mmap: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self.file = gguf_file.read(self.path)
+        check_sane(self.file)
+        self.lib = lib = load()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.vocab_only = vocab_only
+        # GCC up to 12 miscompiles the set-up of AMX tiles, and the first prefill faults: better slow.
+        params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if use_mmap else lib.LLAMA_LOAD_MODE_NONE
+        last_log()  # what went wrong before is another matter
+        pointer = lib.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not pointer:
+            raise ModelError(
+                f"llama.cpp cannot load {self.path.name}: {first_reason(last_log())}",
+                "check the file with `edge show`, or convert the model again",
+            )
+        self.pointer: Any = pointer
+        self.vocab: Any = lib.llama_model_get_vocab(pointer)
+        self.vocab_only = vocab_only
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab)
+        self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+        self._free = weakref.finalize(self, lib.llama_model_free, pointer)
+
+    # --- what the file says
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.file.metadata
+
+    @property
+    def arch(self) -> str:
+        return self.metadata["general.architecture"]
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The longest context, in tokens, that the model was trained for; 0 if the file does not say."""
+        return int(self.metadata.get(f"{self.arch}.context_length", 0))
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self.metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
+    def desc(self) -> str:
+        """llama.cpp's own short description, such as ``qwen2 1B Q4_K - Medium``."""
+        buffer = ctypes.create_string_buffer(256)
+        self.lib.llama_model_desc(self._open(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights."""
+        return self.lib.llama_model_size(self._open())
+
+    @property
+    def n_params(self) -> int:
+        return self.lib.llama_model_n_params(self._open())
+
+    # --- tokens
+
+    @property
+    def bos(self) -> int | None:
+        return self._special(self.lib.llama_vocab_bos)
+
+    @property
+    def eos(self) -> int | None:
+        return self._special(self.lib.llama_vocab_eos)
+
+    @property
+    def eot(self) -> int | None:
+        return self._special(self.lib.llama_vocab_eot)
+
+    def is_eog(self, token: int) -> bool:
+        """True if the model says by ``token`` that its answer is complete."""
+        self._check_token(token)
+        return self.lib.llama_vocab_is_eog(self.vocab, token)
+
+    def is_control(self, token: int) -> bool:
+        self._check_token(token)
+        return self.lib.llama_vocab_is_control(self.vocab, token)
+
+    @functools.cached_property
+    def control_texts(self) -> list[str]:
+        """Texts that ``tokenize`` turns into control tokens with ``parse_special``, and only then."""
+        self._open()
+        special = self.lib.LLAMA_TOKEN_ATTR_CONTROL | self.lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        # The attributes are asked from C, because it makes control tokens of some texts by itself.
+        attr, vocab, tokens = self.lib.llama_vocab_get_attr, self.vocab, self.metadata["tokenizer.ggml.tokens"]
+        return [text for token, text in enumerate(tokens) if text and attr(vocab, token) & special]
+
+    def tokenize(self, text: str, *, parse_special: bool = False, add_special: bool = False) -> list[int]:
+        """Token ids of ``text``.
+
+        With ``parse_special`` the texts of special tokens (``<|im_end|>``) become those tokens: for
+        template markup only, never for text that a user wrote. With ``add_special`` the tokens are put
+        in front and behind that the vocabulary asks for (bos, eos).
+        """
+        self._open()
+        data = self.normalize(text).encode("utf-8")
+        # A token is at least a byte; the rest is room for bos, eos and a leading space.
+        capacity = len(data) + 8
+        for _ in range(2):
+            buffer = (self.lib.llama_token * capacity)()
+            n = self.lib.llama_tokenize(self.vocab, data, len(data), buffer, capacity, add_special, parse_special)
+            if n >= 0:
+                if NO_TOKEN in buffer[:n]:
+                    raise ModelError("the vocabulary has no token for part of the text", "convert the model again")
+                return buffer[:n]
+            capacity = -n
+        raise ModelError(f"llama.cpp cannot tokenize a text of {len(data)} bytes", "send a shorter text")
+
+    def normalize(self, text: str) -> str:
+        """``text`` as this model's tokenizer was trained to see it, and always valid Unicode.
+
+        The one place for what llama.cpp leaves out: Qwen's tokenizers normalize to NFC.
+        """
+        if not text.isascii():
+            # JSON may bring halves of surrogate pairs: join the pairs, replace what is left alone.
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            if self.metadata.get("tokenizer.ggml.pre") in NFC_TOKENIZERS:
+                text = unicodedata.normalize("NFC", text)
+        return text
+
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes that ``token`` stands for, perhaps part of a character.
+
+        Control tokens have no bytes unless ``special`` is set, which renders their names.
+        """
+        self._check_token(token)
+        capacity = 64
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(capacity)
+            n = self.lib.llama_token_to_piece(self.vocab, token, buffer, capacity, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            capacity = -n
+        raise ModelError(f"llama.cpp cannot render token {token}")
+
+    # --- life
+
+    def close(self) -> None:
+        """Close open contexts, then free the weights; harmless when repeated."""
+        for context in list(self._contexts):
+            context.close()
+        self._free()
+
+    def adopt(self, context: Context) -> None:
+        """Remember ``context``, so that it is closed before the model is."""
+        self._contexts.add(context)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        """The C pointer; C would read freed memory where this raises."""
+        if not self._free.alive:
+            raise ModelError(f"the model {self.path.name} is closed")
+        return self.pointer
+
+    def _special(self, getter: Any) -> int | None:
+        self._open()
+        token = getter(self.vocab)
+        return None if token == NO_TOKEN else token
+
+    def _check_token(self, token: int) -> None:
+        # C throws through ctypes on an id outside the vocabulary, which ends the process.
+        self._open()
+        if not 0 <= token < self.n_vocab:
+            raise ModelError(f"token {token} is outside the vocabulary of {self.n_vocab}")
+
+
+def first_reason(log: str) -> str:
+    """The first complaint of llama.cpp's log, where the cause is, without the names of C functions."""
+    return re.sub(r"^(\w+: (error loading model: )?)+", "", log.split("; ")[0]) or "no reason given"

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from edge.llama.batch import Batch
+from edge.llama.context import Context, ContextError, InvalidBatch, NoCacheSpace
+from edge.llama.model import Model
+
+
+def logits_of(context: Context, tokens: Sequence[int], seq_id: int = 0, start: int = 0) -> np.ndarray:
+    """Decode tokens in one batch; a copy of the logits after the last."""
+    with Batch(len(tokens)) as batch:
+        for i, token in enumerate(tokens):
+            batch.add(token, start + i, (seq_id,), want_logits=i == len(tokens) - 1)
+        context.decode(batch)
+        return context.logits(len(tokens) - 1).copy()
+
+
+def test_one_batch_or_many_give_the_same_logits(context: Context) -> None:
+    tokens = [10, 20, 30, 40, 50]
+    whole = logits_of(context, tokens)
+    assert whole.shape == (300,) and whole.dtype == np.float32
+    assert np.isfinite(whole).all() and whole.std() > 0
+    context.memory_clear()
+    for i, token in enumerate(tokens):
+        last = logits_of(context, [token], start=i)
+    np.testing.assert_allclose(last, whole, atol=1e-3)
+
+
+def test_logits_are_a_view_that_samplers_see(context: Context) -> None:
+    with Batch(1) as batch:
+        row = batch.add(10, 0, want_logits=True)
+        context.decode(batch)
+    context.logits(row)[7] = 123.0
+    assert context.logits(row)[7] == 123.0
+
+
+def test_forgetting_a_part_and_going_on(context: Context) -> None:
+    want = logits_of(context, [1, 2, 3])
+    context.memory_clear()
+    logits_of(context, [1, 2, 9, 9, 9])
+    assert context.memory_last(0) == 4
+    assert context.memory_rm(0, 2)
+    assert context.memory_last(0) == 1
+    np.testing.assert_allclose(logits_of(context, [3], start=2), want, atol=1e-3)
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_sequences_do_not_see_each_other(model: Model, unified: bool) -> None:
+    with Context(model, 512, n_seq_max=3, threads=1, kv_unified=unified) as context, Batch(8, 3) as batch:
+        alone = logits_of(context, [1, 2, 3], seq_id=1)
+        context.memory_clear()
+        for pos, (a, b) in enumerate(zip([7, 8, 9], [1, 2, 3], strict=True)):
+            batch.add(a, pos, (0,), want_logits=pos == 2)
+            row = batch.add(b, pos, (1,), want_logits=pos == 2)
+        context.decode(batch)
+        np.testing.assert_allclose(context.logits(row), alone, atol=1e-3)
+        context.memory_cp(1, 2)
+        want = logits_of(context, [4], seq_id=1, start=3)
+        np.testing.assert_allclose(logits_of(context, [4], seq_id=2, start=3), want, atol=1e-3)
+
+
+def test_a_full_cache(context: Context) -> None:
+    size = context.n_ctx
+    logits_of(context, [1] * size)
+    with pytest.raises(NoCacheSpace, match=str(size)):
+        logits_of(context, [1], start=size)
+    context.memory_rm(0, size - 1)
+    logits_of(context, [1], start=size - 1)
+
+
+def test_a_batch_that_contradicts_the_cache(context: Context) -> None:
+    logits_of(context, [1, 2])
+    with pytest.raises(InvalidBatch):
+        logits_of(context, [3], start=9)
+    with pytest.raises(InvalidBatch):
+        logits_of(context, [300], start=2)
+    logits_of(context, [3], start=2)
+
+
+def test_what_c_would_answer_by_ending_the_process(model: Model, context: Context) -> None:
+    with Batch(1024, 2) as batch:
+        with pytest.raises(ValueError, match="rows"):
+            context.decode(batch)
+        batch.add(1, 0, (1,))
+        with pytest.raises(ValueError, match="sequences"):
+            context.decode(batch)
+        batch.clear()
+        for pos in range(context.n_batch + 1):
+            batch.add(1, pos)
+        with pytest.raises(ValueError, match="rows"):
+            context.decode(batch)
+        batch.clear()
+        for pos in range(2):
+            batch.add(1, pos, want_logits=True)
+        with pytest.raises(ValueError, match="logits"):
+            context.decode(batch)
+        batch.clear()
+        batch.add(1, 0)
+        context.decode(batch)
+        with pytest.raises(ValueError, match="no logits"):
+            context.logits(0)
+    for call in (context.memory_rm, context.memory_last):
+        with pytest.raises(ValueError, match="sequences"):
+            call(1)
+    with Context(model, 256, n_seq_max=2, threads=1) as two, pytest.raises(ValueError, match="unified"):
+        two.memory_cp(0, 1, 0, 5)
+
+
+def test_as_many_outputs_as_asked_for(model: Model) -> None:
+    with Context(model, 64, n_outputs_max=8, threads=1) as context, Batch(8) as batch:
+        for pos in range(8):
+            batch.add(pos, pos, want_logits=True)
+        context.decode(batch)
+        rows = [context.logits(row).copy() for row in range(8)]
+    assert len({row.tobytes() for row in rows}) == 8
+
+
+@pytest.mark.parametrize("kv_type", ["f32", "f16", "q8_0"])
+def test_cache_types(model: Model, kv_type: str) -> None:
+    flash = True if kv_type == "q8_0" else None
+    if kv_type == "q8_0":  # its blocks of 32 do not fit the tiny model's heads of 16
+        with pytest.raises(ContextError, match="context of 64"):
+            Context(model, 64, kv_type=kv_type, flash_attn=flash, threads=1)
+        return
+    with Context(model, 64, kv_type=kv_type, flash_attn=flash, threads=1) as context:
+        assert np.isfinite(logits_of(context, [1, 2])).all()
+
+
+def test_settings_that_cannot_be(model: Model) -> None:
+    for settings in ({"n_batch": 0}, {"n_seq_max": 0}, {"n_seq_max": 257}, {"kv_type": "count"}, {"kv_type": "q5_k"}):
+        with pytest.raises(ContextError):
+            Context(model, 64, **settings)
+    with pytest.raises(ContextError):
+        Context(model, 0)
+
+
+def test_sizes_are_llama_cpps_own(model: Model) -> None:
+    with Context(model, 100, n_batch=4096, threads=1) as context:
+        assert context.n_ctx >= 100
+        assert context.n_batch <= context.n_ctx
+        assert context.n_ctx_seq == context.n_ctx
