@@ -56,8 +56,8 @@ oracle:
 	.venv-oracle/bin/python -m pytest tests/oracle
 
 bench-convert:
-	$(SETUP)
-	$(BIN)/python benchmarks/convert.py
+	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
+	.venv-oracle/bin/python -m benchmarks.convert
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

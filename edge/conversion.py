@@ -24,7 +24,10 @@ def convert_and_check(
     check: bool = True,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Report:
-    """Convert to every level in ``outputs`` (level -> GGUF path), gate each file, write its report. Raises EdgeError."""
+    """Convert to every level in ``outputs`` (level -> GGUF path), gate each file, write its report.
+
+    Raises EdgeError.
+    """
     levels = ", ".join(outputs)
 
     def gate(gguf: Path, source: Path) -> dict[str, Any]:

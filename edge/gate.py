@@ -39,12 +39,12 @@ def run_gate(gguf: Path, checkpoint: Path, on_check: OnCheck | None = None) -> d
         assert child.stdout and child.stderr
         try:
             for line in child.stdout:
-                message = json.loads(line)
-                if "begin" in message:
+                message = parse_message(line)
+                if message.get("begin") in CHECKS:
                     current = message["begin"]
                     if on_check:
                         on_check(current, CHECKS.index(current), len(CHECKS))
-                else:
+                elif message:
                     result = message
             errors = child.stderr.read().decode("utf-8", "replace")
         except BaseException:
@@ -58,6 +58,15 @@ def run_gate(gguf: Path, checkpoint: Path, on_check: OnCheck | None = None) -> d
 
 
 KEEP_HINT = "the file was not put in place; --no-check would do so all the same"
+
+
+def parse_message(line: bytes) -> dict[str, Any]:
+    """What the child says; anything else on its output (a library may print there) is empty."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
 
 
 def how_it_ended(code: int, errors: str) -> str:

@@ -76,7 +76,7 @@ def check_token_ids(model: Model, reference: Tokenizer) -> int:
         if got != want:
             at = next((i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want)))
             raise CheckFailed(
-                f"{text[:40]!r} gives ids {got[at : at + 5]} at position {at}, the reference library {want[at : at + 5]}"
+                f"{text[:40]!r} gives ids {got[at : at + 5]} at position {at}, not {want[at : at + 5]} as in tokenizers"
             )
     return len(texts)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from convert.errors import EdgeError
+from edge.chat.template import ChatTemplate
 from edge.llama.batch import Batch
 from edge.llama.context import Context
 from edge.llama.model import Model
@@ -73,6 +74,24 @@ class Generation:
     def text(self) -> str:
         """Run to the end and return all text."""
         return "".join(piece.text for piece in self.pieces)
+
+
+def prompt_tokens(
+    model: Model,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Any] | None = None,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> list[int]:
+    """Messages -> token ids by the model's chat template; only the template can make control tokens.
+
+    Raises ``TemplateError``.
+    """
+    segments = ChatTemplate.from_metadata(model.metadata).render_segments(
+        messages, model.control_texts, tools=tools, add_generation_prompt=add_generation_prompt, **variables
+    )
+    return [token for segment in segments for token in model.tokenize(segment.text, parse_special=segment.is_markup)]
 
 
 def generate(

@@ -43,8 +43,8 @@ def _check_file(gguf: GgufFile) -> None:
     arch = gguf.metadata.get("general.architecture")
     if not isinstance(arch, str) or not arch:
         raise GgufError("general.architecture is missing")
-    parts = gguf.metadata.get("split.count", 0)
-    if parts not in (0, 1):
+    parts = _number(gguf.metadata, "split.count", 0)
+    if parts > 1:
         raise GgufError(f"one of {parts} parts of a model", "join them with llama-gguf-split --merge")
 
 
@@ -105,7 +105,7 @@ def _check_heads(md: dict[str, Any]) -> None:
 def _check_vocabulary(md: dict[str, Any]) -> None:
     tokens = md.get("tokenizer.ggml.tokens")
     kind = md.get("tokenizer.ggml.model")
-    if not isinstance(tokens, list) or not tokens or kind in ("none", "no_vocab"):
+    if not isinstance(tokens, list) or not isinstance(kind, str) or kind in ("none", "no_vocab") or not tokens:
         raise GgufError("no vocabulary in the file")
     texts = {text or f"[EMPTY_{i}]" for i, text in enumerate(tokens)}  # llama.cpp names empty ones so
     if len(texts) != len(tokens):
@@ -132,7 +132,10 @@ def _check_special_tokens(md: dict[str, Any]) -> None:
         if key in md and _number(md, key) >= n_tokens:
             raise GgufError(f"{key} is {md[key]}, the vocabulary has {n_tokens}")
     for name in ("bos", "eos"):
-        if md.get(f"tokenizer.ggml.add_{name}_token") and f"tokenizer.ggml.{name}_token_id" not in md:
+        adds = md.get(f"tokenizer.ggml.add_{name}_token", False)
+        if not isinstance(adds, bool):
+            raise GgufError(f"tokenizer.ggml.add_{name}_token is not true or false")
+        if adds and f"tokenizer.ggml.{name}_token_id" not in md:
             raise GgufError(f"tokenizer.ggml.add_{name}_token without {name}_token_id")
 
 

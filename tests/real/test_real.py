@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from convert.pipeline import convert
+from edge.gate import run_gate
 from tests.goldens.files import read_golden
 from tests.goldens.listing import differences, listing
 from tests.real import fetch
@@ -44,6 +45,11 @@ def test_layout_and_metadata_are_the_oracles(level: str, files: dict[str, Path])
 def test_every_byte_is_the_oracles(level: str, files: dict[str, Path]):
     found = differences(read_golden(GOLDEN)[level], listing(files[level]))
     assert not found, "\n".join(found)
+
+
+def test_it_passes_the_gate(files: dict[str, Path]):
+    found = run_gate(files["Q4_0"], fetch.real_checkpoint())
+    assert found["passed"] is True and found["perplexity_en"] < 50 and found["texts_compared"] > 30
 
 
 def test_it_answers_in_chinese(files: dict[str, Path]):

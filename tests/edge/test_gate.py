@@ -1,0 +1,148 @@
+"""The gate: a good file passes, each way of being wrong is found and named, a crash of the child is a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.pipeline import convert
+from edge import gate, gate_checks, machine
+from edge.errors import GateError
+from edge.generate import Piece
+from tests.checkpoints import edit_json, read_json, write_json
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A copy of the embedded model, to be spoilt."""
+    return shutil.copytree(str(files("edge.models") / "tiny-qwen"), tmp_path / "tiny-qwen")
+
+
+def gguf_of(checkpoint: Path) -> Path:
+    path = checkpoint.parent / "x.gguf"
+    convert(checkpoint, {"Q8_0": path})
+    return path
+
+
+def spoil_tensor(checkpoint: Path, name: str, change: Any) -> None:
+    """Apply ``change`` to the tensor's 16-bit words in place."""
+    path = checkpoint / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    length = 8 + int.from_bytes(raw[:8], "little")
+    begin, end = json.loads(raw[8:length])[name]["data_offsets"]
+    words = np.frombuffer(bytes(raw[length + begin : length + end]), "<u2").copy()
+    raw[length + begin : length + end] = change(words).astype("<u2").tobytes()
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["tiny-qwen", "tiny-glm"])
+def test_embedded_models_pass(name: str, tmp_path: Path) -> None:
+    checkpoint = Path(str(files("edge.models") / name))
+    convert(checkpoint, {"Q4_0": tmp_path / "x.gguf"})
+    begun: list[tuple[str, int, int]] = []
+    found = gate.run_gate(tmp_path / "x.gguf", checkpoint, lambda *step: begun.append(step))
+    assert found["passed"] is True and found["end_tokens"] >= 2 and found["texts_compared"] >= 17
+    assert [step[0] for step in begun] == list(gate.CHECKS)
+
+
+def refused(checkpoint: Path, gguf: Path | None = None) -> str:
+    with pytest.raises(GateError) as caught:
+        gate.run_gate(gguf or gguf_of(checkpoint), checkpoint)
+    return caught.value.message
+
+
+def test_other_token_ids(checkpoint: Path) -> None:
+    gguf = gguf_of(checkpoint)
+    content = read_json(checkpoint / "tokenizer.json")
+    content["model"]["merges"] = content["model"]["merges"][::-1]
+    write_json(checkpoint / "tokenizer.json", content)
+    assert refused(checkpoint, gguf).startswith("the check 'token ids' failed")
+
+
+def test_end_token_that_does_not_end(checkpoint: Path) -> None:
+    gguf = gguf_of(checkpoint)
+    edit_json(checkpoint / "generation_config.json", eos_token_id=[5])
+    assert "token 5 ends generation in generation_config.json" in refused(checkpoint, gguf)
+
+
+@pytest.mark.parametrize("template", ["{% for x in %}", "{{ undefined.attribute }}", "{{ ''.__class__.__mro__ }}"])
+def test_broken_or_hostile_template(checkpoint: Path, template: str) -> None:
+    edit_json(checkpoint / "tokenizer_config.json", chat_template=template)
+    assert refused(checkpoint).startswith("the check 'chat template' failed")
+
+
+def test_template_that_loses_the_question(checkpoint: Path) -> None:
+    edit_json(checkpoint / "tokenizer_config.json", chat_template="<|im_start|>assistant\n")
+    assert "does not hold the question" in refused(checkpoint)
+
+
+def test_weights_in_the_wrong_places(checkpoint: Path) -> None:
+    """A fine-tune that converts without error and answers nothing: what the gate is for."""
+    rng = np.random.default_rng(1)
+    spoil_tensor(checkpoint, "model.embed_tokens.weight", lambda w: rng.permutation(w.reshape(-1, 256)).reshape(-1))
+    assert refused(checkpoint).startswith("the check 'perplexity en' failed: perplexity")
+
+
+def test_logits_that_are_no_numbers(checkpoint: Path) -> None:
+    """Weights that are finite but overflow in the graph."""
+    spoil_tensor(checkpoint, "model.norm.weight", lambda w: np.full_like(w, 0x7F7F))
+    assert "finite" in refused(checkpoint)
+
+
+class Answering:
+    def __init__(self, *pieces: tuple[int, str]) -> None:
+        self.pieces = [Piece(*piece) for piece in pieces]
+
+    def __iter__(self) -> Iterator[Piece]:
+        return iter(self.pieces)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "says"),
+    [((), "is empty"), (((7, " "), (8, "\n")), "is empty"), (((7, "G"),) * 8, "over and over")],
+)
+def test_answers_that_are_none(monkeypatch: pytest.MonkeyPatch, pieces: Any, says: str) -> None:
+    monkeypatch.setattr(gate_checks, "generate", lambda *_, **__: Answering(*pieces))
+    monkeypatch.setattr(gate_checks, "prompt_tokens", lambda *_: [1])
+    model: Any = type("Model", (), {"chat_template": "x"})
+    with pytest.raises(gate_checks.CheckFailed, match=says):
+        gate_checks.check_answer(model, None)  # type: ignore[arg-type]
+
+
+def test_file_that_does_not_load(checkpoint: Path) -> None:
+    gguf = gguf_of(checkpoint)
+    gguf.write_bytes(gguf.read_bytes()[:5000])
+    assert refused(checkpoint, gguf).startswith("the check 'load' failed")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals there")
+def test_crash_of_the_child_is_a_failure(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp ends the process on some files; the converter must live on and say so."""
+    script = checkpoint / "crash.sh"
+    script.write_text('#!/bin/sh\necho \'{"begin": "perplexity en"}\'\nkill -SEGV $$\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(gate.sys, "executable", str(script))
+    assert refused(checkpoint) == "the check 'perplexity en' ended badly: llama.cpp crashed (SIGSEGV)"
+
+
+def test_a_child_that_talks_nonsense_is_a_failure(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = checkpoint / "odd.sh"
+    script.write_text("#!/bin/sh\necho nonsense\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(gate.sys, "executable", str(script))
+    assert "ended badly" in refused(checkpoint)
+
+
+def test_not_run_where_it_does_not_fit(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = machine.Memory(total=10**8, available=10**8, limit=None)
+    monkeypatch.setattr(machine, "memory", lambda: small)
+    found = gate.run_gate(gguf_of(checkpoint), checkpoint)
+    assert found == {"passed": None, "needs_gb": 0.6}
