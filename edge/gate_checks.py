@@ -100,9 +100,9 @@ def check_template(model: Model) -> str:
     return "renders"
 
 
-def check_perplexity(model: Model, context: Context, language: str) -> float:
-    """Finite logits, and a perplexity far below chance on bundled text. Returns the perplexity."""
-    tokens = model.tokenize(gate_text(language))[:PERPLEXITY_TOKENS]
+def check_perplexity(model: Model, context: Context, language: str, most: int = PERPLEXITY_TOKENS) -> float:
+    """Finite logits, and a perplexity far below chance on bundled text, ``most`` tokens of it. Returns it."""
+    tokens = model.tokenize(gate_text(language))[:most]
     context.memory_clear()
     with Batch(len(tokens)) as batch:
         for position, token in enumerate(tokens):
