@@ -189,7 +189,10 @@ def test_output_is_utf8_and_silent_where_it_should_be(home: Path) -> None:
 def test_ctrl_c_says_what_was_kept(home: Path, tmp_path: Path) -> None:
     folder = build(tmp_path / "big", layers=12, ffn=4096)
     child = subprocess.Popen(
-        [sys.executable, "-m", "edge", "convert", str(folder), "--no-check"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "edge", "convert", str(folder), "--no-check"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )
     partial = home / "models" / "big" / "big-Q4_K_M.gguf.partial"
     deadline = time.monotonic() + 30
