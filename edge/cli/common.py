@@ -66,7 +66,10 @@ def size_text(nbytes: int) -> str:
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with ETA on standard error: call it with (what, done, of). Silent when that is not a terminal."""
+    """A bar with ETA on standard error: call it with (what, done, of). Silent when that is not a terminal.
+
+    The part of ``what`` after a colon is a detail; the bar and its clock go on while only that changes.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -82,9 +85,9 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
 
         def update(what: str, done: int, of: int) -> None:
             nonlocal task, shown
-            if what != shown:
+            if (piece := what.partition(":")[0]) != shown:
                 progress.remove_task(task)
-                task, shown = progress.add_task(what, total=of), what
-            progress.update(task, completed=done)
+                task, shown = progress.add_task(what, total=of), piece
+            progress.update(task, completed=done, description=what)
 
         yield update
