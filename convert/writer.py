@@ -107,8 +107,11 @@ class GGUFWriter:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
             if os.name == "nt":
                 self.partial.unlink(missing_ok=True)  # fails while another process has it open
-            self._handle = os.open(self.partial, flags, 0o666)
-            lock_file(self._handle, self.path)
+            handle = os.open(self.partial, flags, 0o666)
+            if not is_ours(handle, self.partial):
+                os.close(handle)
+                raise OutputError(f"another process is writing {self.path}", "wait for it to end")
+            self._handle = handle
             os.truncate(self._handle, 0)
             os.truncate(self._handle, self.size)  # the padding between blobs is these zeros
             self._write_at(memoryview(self._header), 0)
@@ -160,17 +163,20 @@ class GGUFWriter:
             self._handle = -1
 
 
-def lock_file(handle: int, path: Path) -> None:
-    """Hold the open file against other processes; the lock ends with the process, however it ends."""
+def is_ours(handle: int, partial: Path) -> bool:
+    """Hold the open file against other processes; the lock ends with the process, however it ends.
+
+    Not ours either when the process that held it finished meanwhile, and the file has its final name by now.
+    """
     if os.name == "nt":
-        return
+        return True
     import fcntl
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise OutputError(f"another process is writing {path}", "wait for it to end") from error
+        return os.path.samestat(os.fstat(handle), partial.stat())
+    except OSError:
+        return False
 
 
 class reporting:

@@ -16,7 +16,7 @@ import gguf
 import numpy as np
 import pytest
 
-from convert import pipeline
+from convert import pipeline, writer
 from convert.errors import CheckpointError, EdgeError, OutputError
 from convert.pipeline import convert
 from tests.checkpoints import build, split_safetensors
@@ -172,7 +172,9 @@ convert(Path(sys.argv[1]), {"Q4_K_M": Path(sys.argv[2])}, threads=2)
 
 def start_child(checkpoint: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", CHILD, str(checkpoint), str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=heed_interrupts if os.name != "nt" else None)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts if os.name != "nt" else None
+    )
 
 
 def heed_interrupts() -> None:
@@ -205,17 +207,26 @@ def test_killed_at_any_moment_the_name_holds_the_old_file_or_the_new_one(tmp_pat
 @pytest.mark.skipif(os.name == "nt", reason="Windows refuses to open the file instead; there is no lock to test")
 def test_two_processes_do_not_write_one_file(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.gguf"
-    held: list[str] = []
+    said: list[bytes] = []
 
-    def gate(_: Path, __: Path) -> dict:
+    def gate(partial: Path, _: Path) -> dict:
         child = start_child(checkpoint, out)
-        assert child.stdout
-        child.communicate(timeout=60)
-        held.append("refused" if child.returncode else "wrote")
+        said.append(child.communicate(timeout=60)[1])
+        assert child.returncode == 1 and partial.stat().st_size > 1000
         return {}
 
     convert(checkpoint, {"Q4_K_M": out}, gate=gate)
-    assert held == ["refused"] and out.is_file()
+    assert b"another process is writing" in said[0] and b"EBADF" not in said[0] and out.is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_a_lock_got_on_a_file_that_was_published_meanwhile_is_none(tmp_path: Path) -> None:
+    """Opened before the other process renamed it, locked after: the finished file would have been emptied."""
+    partial = tmp_path / "x.gguf.partial"
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT)
+    partial.replace(tmp_path / "x.gguf")
+    assert not writer.is_ours(handle, partial)
+    os.close(handle)
 
 
 def test_interrupt_removes_what_is_unfinished(checkpoint: Path, tmp_path: Path) -> None:
