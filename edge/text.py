@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 
 class Utf8Stream:
@@ -25,3 +26,8 @@ class Utf8Stream:
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
+
+
+def terminal_safe(text: str) -> str:
+    """``text`` without control characters but newline and tab: a model's answer must not drive the terminal."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

@@ -13,6 +13,7 @@ from convert.errors import EdgeError
 from edge import reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.conversion import convert_and_check
+from edge.text import terminal_safe
 
 DEFAULT_CONTEXT = 4096
 DEFAULT_LEVEL = "Q4_K_M"
@@ -68,7 +69,7 @@ def run_command(
                 for piece in generation:
                     answer.append(piece.text)
                     if not as_json:
-                        sys.stdout.write(piece.text)
+                        sys.stdout.write(terminal_safe(piece.text) if sys.stdout.isatty() else piece.text)
                         sys.stdout.flush()
             except KeyboardInterrupt:
                 click.echo("\ninterrupted", err=True)

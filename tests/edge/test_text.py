@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.text import Utf8Stream
+from edge.text import Utf8Stream, terminal_safe
 
 
 def test_a_character_in_pieces_comes_out_whole() -> None:
@@ -34,3 +34,8 @@ def test_pieces_do_not_matter(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     text = "".join(stream.feed(data[a:b]) for a, b in pairwise(edges)) + stream.finish()
     assert text == data.decode("utf-8", "replace")
+
+
+def test_an_answer_cannot_drive_the_terminal():
+    """An answer with escape sequences could retitle the window, or paint over what the person sees."""
+    assert terminal_safe("a\x1b[2Jb\x9b\x07\r\n\tc 你好 😀") == "a[2Jb\n\tc 你好 😀"
