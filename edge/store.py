@@ -46,7 +46,7 @@ def models_dir(chosen: Path | None = None) -> Path:
 def check_name(name: str) -> str:
     """``name`` if it can be a model's name; it becomes a folder, so it must not lead elsewhere."""
     if not NAME.fullmatch(name) or ".." in name:
-        raise StoreError(f"{name!r} cannot be a model's name", "use letters, digits, dots, dashes, underscores")
+        raise StoreError(f"{name!r} cannot be a model's name", "use letters, digits, . - _ (edge convert takes --name)")
     return name
 
 
