@@ -244,7 +244,9 @@ def test_sigint_while_workers_run(tmp_path: Path) -> None:
     checkpoint = build(tmp_path / "checkpoint", layers=12, ffn=2048)
     child = start_child(checkpoint, tmp_path / "x.gguf")
     assert child.stdout and child.stdout.readline() == b"ready\n"
-    time.sleep(0.4)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "x.gguf.partial").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     child.wait(timeout=20)
     assert child.returncode != 0
