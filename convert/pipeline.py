@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ class FilePlan:
     metadata: tuple[KV, ...]
     infos: tuple[TensorInfo, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return GGUFWriter(self.path, self.metadata, self.infos).size
 

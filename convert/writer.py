@@ -8,6 +8,7 @@ then each blob padded to 32, the last one too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import struct
@@ -191,6 +192,8 @@ class reporting:
         if not isinstance(error, OSError):
             return
         hint = (
-            "choose another place with more room" if error.errno == 28 else "choose another place, or mend its rights"
+            "choose another place with more room"
+            if error.errno == errno.ENOSPC
+            else "choose another place, or mend its rights"
         )
         raise OutputError(f"cannot write {self.path}: {error.strerror or error}", hint) from error

@@ -1,7 +1,7 @@
 """The gate: a freshly converted GGUF is tried in a child process before it gets its name.
 
 A child, because a file that llama.cpp cannot bear may end the process. The child (``edge.gate_checks``) prints a
-JSON line for each check it begins and one for its result; anything else, and any other end, is a failure too.
+JSON line for each check it begins and one for its result; an end without a result is a failure too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_gate(gguf: Path, checkpoint: Path, on_check: OnCheck | None = None) -> d
     if needed > machine.memory().available:
         return {"passed": None, "needs_gb": round(needed / 1e9, 1)}
     command = [sys.executable, "-m", "edge.gate_checks", str(gguf), str(checkpoint)]
-    current = CHECKS[0]
+    name, current = gguf.name.removesuffix(".partial"), CHECKS[0]
     result: dict[str, Any] | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
         assert child.stdout and child.stderr
@@ -44,16 +44,18 @@ def run_gate(gguf: Path, checkpoint: Path, on_check: OnCheck | None = None) -> d
                     current = message["begin"]
                     if on_check:
                         on_check(current, CHECKS.index(current), len(CHECKS))
-                elif message:
+                elif message.get("passed") is True or "failed" in message:
                     result = message
             errors = child.stderr.read().decode("utf-8", "replace")
         except BaseException:
             child.kill()
             raise
     if result is None or child.returncode not in (0, 1):
-        raise GateError(f"the check {current!r} ended badly: {how_it_ended(child.returncode, errors)}", KEEP_HINT)
+        raise GateError(
+            f"{name}: the check {current!r} ended badly: {how_it_ended(child.returncode, errors)}", KEEP_HINT
+        )
     if "failed" in result:
-        raise GateError(f"the check {result['failed']!r} failed: {result['why']}", KEEP_HINT)
+        raise GateError(f"{name}: the check {result['failed']!r} failed: {result['why']}", KEEP_HINT)
     return result
 
 

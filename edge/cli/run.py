@@ -12,11 +12,11 @@ import click
 from convert.errors import EdgeError
 from edge import reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
+from edge.cli.convert import DEFAULT_LEVEL
 from edge.conversion import convert_and_check
 from edge.text import terminal_safe
 
 DEFAULT_CONTEXT = 4096
-DEFAULT_LEVEL = "Q4_K_M"
 
 
 @click.command("run")

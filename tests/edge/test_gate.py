@@ -64,7 +64,7 @@ def test_other_token_ids(checkpoint: Path) -> None:
     content = read_json(checkpoint / "tokenizer.json")
     content["model"]["merges"] = content["model"]["merges"][::-1]
     write_json(checkpoint / "tokenizer.json", content)
-    assert refused(checkpoint, gguf).startswith("the check 'token ids' failed")
+    assert refused(checkpoint, gguf).startswith("x.gguf: the check 'token ids' failed")
 
 
 def test_end_token_that_does_not_end(checkpoint: Path) -> None:
@@ -76,7 +76,7 @@ def test_end_token_that_does_not_end(checkpoint: Path) -> None:
 @pytest.mark.parametrize("template", ["{% for x in %}", "{{ undefined.attribute }}", "{{ ''.__class__.__mro__ }}"])
 def test_broken_or_hostile_template(checkpoint: Path, template: str) -> None:
     edit_json(checkpoint / "tokenizer_config.json", chat_template=template)
-    assert refused(checkpoint).startswith("the check 'chat template' failed")
+    assert refused(checkpoint).startswith("x.gguf: the check 'chat template' failed")
 
 
 def test_template_that_loses_the_question(checkpoint: Path) -> None:
@@ -88,7 +88,7 @@ def test_weights_in_the_wrong_places(checkpoint: Path) -> None:
     """A fine-tune that converts without error and answers nothing: what the gate is for."""
     rng = np.random.default_rng(1)
     spoil_tensor(checkpoint, "model.embed_tokens.weight", lambda w: rng.permutation(w.reshape(-1, 256)).reshape(-1))
-    assert refused(checkpoint).startswith("the check 'perplexity en' failed: perplexity")
+    assert refused(checkpoint).startswith("x.gguf: the check 'perplexity en' failed: perplexity")
 
 
 def test_logits_that_are_no_numbers(checkpoint: Path) -> None:
@@ -120,7 +120,7 @@ def test_answers_that_are_none(monkeypatch: pytest.MonkeyPatch, pieces: Any, say
 def test_file_that_does_not_load(checkpoint: Path) -> None:
     gguf = gguf_of(checkpoint)
     gguf.write_bytes(gguf.read_bytes()[:5000])
-    assert refused(checkpoint, gguf).startswith("the check 'load' failed")
+    assert refused(checkpoint, gguf).startswith("x.gguf: the check 'load' failed")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals there")
@@ -130,12 +130,12 @@ def test_crash_of_the_child_is_a_failure(checkpoint: Path, monkeypatch: pytest.M
     script.write_text('#!/bin/sh\necho \'{"begin": "perplexity en"}\'\nkill -SEGV $$\n')
     script.chmod(0o755)
     monkeypatch.setattr(gate.sys, "executable", str(script))
-    assert refused(checkpoint) == "the check 'perplexity en' ended badly: llama.cpp crashed (SIGSEGV)"
+    assert refused(checkpoint) == "x.gguf: the check 'perplexity en' ended badly: llama.cpp crashed (SIGSEGV)"
 
 
 def test_a_child_that_talks_nonsense_is_a_failure(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = checkpoint / "odd.sh"
-    script.write_text("#!/bin/sh\necho nonsense\n")
+    script.write_text("#!/bin/sh\necho nonsense\necho '{\"answer\": 1}'\n")
     script.chmod(0o755)
     monkeypatch.setattr(gate.sys, "executable", str(script))
     assert "ended badly" in refused(checkpoint)
