@@ -2,65 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from convert.checkpoint import Checkpoint, StoredTensor
 from convert.errors import CheckpointError, UnsupportedError
-from convert.honoured import COMMON, Honoured, refuse_unhonoured
+from convert.honoured import Honoured, refuse_unhonoured
+from convert.hparams import HParams, check_sizes, kv_heads, read_hparams
 from convert.levels import ModelFacts
 from convert.metadata import KV
-from convert.rope import rope_metadata
+from convert.ops import Change, Pick, Values
 
-MAX_LAYERS = 512  # llama.cpp's own limit (LLAMA_MAX_LAYERS)
-OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
-SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "vocab_size",
-    "max_position_embeddings",
-    *OPTIONAL_SIZES,
-)
+Needed = Callable[[HParams], bool | None]
+
+
+def always(hparams: HParams) -> bool:
+    return True
+
+
+def every_layer(hparams: HParams) -> Iterable[int]:
+    """The model's own layers and those that predict further tokens."""
+    return range(hparams["block_count"])
 
 
 @dataclass(frozen=True)
 class TensorRule:
-    """A tensor of the checkpoint and its name in the GGUF; ``{i}`` stands for the layer.
+    """Tensors of the checkpoint and what they become; ``{i}`` stands for the layer, ``{e}`` for the expert.
 
-    ``shape`` names the dimensions, outermost first, in the words of ``Architecture.dims``.
-    ``needed`` tells from the config whether the tensor must be there: True, False (must not), None (may).
+    ``shape`` names the stored dimensions, outermost first, in the words of ``Architecture.dims``; ``out`` those of
+    the output where they differ. Stored experts are stacked in one output. ``pick`` and ``change`` are of
+    ``convert.ops``; ``transposed`` turns every run of picked rows around. ``needed`` tells whether the tensors
+    must be there: True, False (must not), None (may); ``layers`` which layers have them.
     """
 
     source: str
     target: str
     shape: str
-    needed: Callable[[Mapping[str, Any]], bool | None] = lambda hparams: True
+    needed: Needed = always
+    out: str = ""
+    layers: Callable[[HParams], Iterable[int]] = every_layer
+    pick: Pick | None = None
+    change: Change | None = None
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model family. ``defaults`` are what transformers assumes for keys that config.json leaves out."""
+    """One model family.
+
+    ``aliases`` are its own words for config keys; ``defaults`` what transformers assumes for keys that config.json
+    leaves out; ``derived`` computes further values from the config and the tensors' names. ``sizes`` are keys
+    beyond the common ones that must be positive numbers. ``renames`` are (pattern, replacement) pairs for tensor
+    names, ``{next}`` being the layer after the model's own; names that match a pattern of ``left_out`` stay behind.
+    ``nextn`` is a tensor that marks a layer predicting further tokens. ``special_tokens`` are texts for kinds that
+    the tokenizer files leave unset. ``common`` and ``metadata`` give the keys before and after the file type.
+    """
 
     hf_names: tuple[str, ...]
     name: str
-    defaults: Mapping[str, Any]
-    dims: Callable[[Mapping[str, Any]], dict[str, int]]
+    defaults: HParams
+    dims: Callable[[HParams], dict[str, int]]
     tensors: tuple[TensorRule, ...]
     honoured: tuple[Honoured, ...]
+    common: Callable[[str, HParams], list[KV]]
+    metadata: Callable[[HParams], list[KV]] = lambda hparams: []
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    derived: Callable[[HParams, frozenset[str]], HParams] = lambda hparams, names: {}
+    sizes: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+    nextn: str = ""
     special_tokens: Mapping[str, str] = field(default_factory=dict)
-    metadata: Callable[[Mapping[str, Any]], list[KV]] = lambda hparams: []
+
+
+@dataclass(frozen=True)
+class Span:
+    """Whole rows of a stored tensor, ``first`` and as many as ``rows``."""
+
+    source: StoredTensor
+    first: int
+    rows: int
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """One tensor of the output. ``shape`` is outermost first."""
+    """One tensor of the output: ``shape`` outermost first, ``spans`` in the order of its rows."""
 
     name: str
     shape: tuple[int, ...]
-    source: StoredTensor
+    spans: tuple[Span, ...]
+    change: Callable[[Values], Values] | None = None
+    transposed: bool = False
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -68,14 +110,15 @@ class ModelPlan:
     """Everything about a conversion that does not depend on the quant level or the tokenizer."""
 
     architecture: Architecture
-    hparams: Mapping[str, Any]
+    hparams: HParams
     tensors: tuple[TensorPlan, ...]
+    left_out: tuple[StoredTensor, ...]
     metadata: tuple[KV, ...]
     family_metadata: tuple[KV, ...]
     facts: ModelFacts
 
 
-def find_architecture(config: Mapping[str, Any], registry: Mapping[str, Architecture]) -> Architecture:
+def find_architecture(config: HParams, registry: Mapping[str, Architecture]) -> Architecture:
     """The family that ``config["architectures"]`` names. Raises UnsupportedError listing those there are."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
@@ -93,108 +136,137 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     value that llama.cpp would compute differently.
     """
     architecture = find_architecture(checkpoint.config, registry)
-    hparams = {**architecture.defaults, **checkpoint.config}
-    check_sizes(hparams)
-    refuse_unhonoured((*COMMON, *architecture.honoured), hparams)
-    layers = hparams["num_hidden_layers"]
+    hparams = read_hparams(checkpoint.config, architecture.aliases, architecture.defaults)
+    stored, left_out = canonical_names(architecture, hparams, checkpoint.tensors)
+    hparams["block_count"] = hparams["num_hidden_layers"] + next_layers(architecture, hparams, stored)
+    hparams |= architecture.derived(hparams, frozenset(stored))
+    check_sizes(hparams, architecture.sizes)
+    refuse_unhonoured(architecture.honoured, hparams)
     return ModelPlan(
         architecture,
         hparams,
-        tuple(map_tensors(architecture, hparams, layers, checkpoint.tensors)),
-        tuple(common_metadata(architecture.name, hparams)),
+        tuple(map_tensors(architecture, hparams, stored)),
+        left_out,
+        tuple(architecture.common(architecture.name, hparams)),
         tuple(architecture.metadata(hparams)),
-        ModelFacts(architecture.name, layers, hparams["num_attention_heads"], kv_heads(hparams)),
+        ModelFacts(
+            architecture.name,
+            hparams["block_count"],
+            hparams["num_attention_heads"],
+            kv_heads(hparams),
+            hparams.get("num_experts") or 0,
+        ),
     )
 
 
-def kv_heads(hparams: Mapping[str, Any]) -> int:
-    return hparams.get("num_key_value_heads") or hparams["num_attention_heads"]
-
-
-def check_sizes(hparams: Mapping[str, Any]) -> None:
-    """The config values that shapes are made of must be sane integers."""
-    for key in SIZES:
-        value = hparams.get(key)
-        if value is None and key in OPTIONAL_SIZES:
+def canonical_names(
+    architecture: Architecture, hparams: HParams, tensors: Mapping[str, StoredTensor]
+) -> tuple[dict[str, StoredTensor], tuple[StoredTensor, ...]]:
+    """The tensors under the names that the family's rules use, in the same order; and those to leave out."""
+    stored: dict[str, StoredTensor] = {}
+    left_out = []
+    for tensor in tensors.values():
+        name = tensor.name
+        if any(re.match(pattern, name) for pattern in architecture.left_out):
+            left_out.append(tensor)
             continue
-        if type(value) is not int or not 0 < value < 2**31:
-            raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a positive number")
-    if hparams["num_hidden_layers"] > MAX_LAYERS:
-        raise UnsupportedError(f"num_hidden_layers = {hparams['num_hidden_layers']}; llama.cpp stops at {MAX_LAYERS}")
-    heads = hparams["num_attention_heads"]
-    if heads % kv_heads(hparams):
-        raise CheckpointError(f"config.json: {heads} heads cannot share {kv_heads(hparams)} key-value heads")
-    if hparams.get("head_dim") is None and hparams["hidden_size"] % heads:
-        raise CheckpointError(f"config.json: hidden_size {hparams['hidden_size']} is no multiple of {heads} heads")
-    if head_dim(hparams) % 2:
-        raise UnsupportedError(f"config.json implies heads of {head_dim(hparams)}; rotary position needs an even size")
-    eps = hparams.get("rms_norm_eps")
-    if not isinstance(eps, float) or not 0 < eps < 1:
-        raise CheckpointError(f"config.json: rms_norm_eps is {str(eps)[:40]!r}, not a small positive number")
+        for pattern, replacement in architecture.renames:
+            name = re.sub(pattern, replacement.format(next=hparams["num_hidden_layers"]), name)
+        if name in stored:
+            raise CheckpointError(f"tensors {stored[name].name} and {tensor.name} are the same one under two names")
+        stored[name] = tensor
+    return stored, tuple(left_out)
 
 
-def head_dim(hparams: Mapping[str, Any]) -> int:
-    return hparams.get("head_dim") or hparams["hidden_size"] // hparams["num_attention_heads"]
+def next_layers(architecture: Architecture, hparams: HParams, names: Iterable[str]) -> int:
+    """How many layers that predict further tokens the checkpoint really holds, whatever its config says."""
+    present, first = set(names), hparams["num_hidden_layers"]
+    count = 0
+    while architecture.nextn and architecture.nextn.format(i=first + count) in present:
+        count += 1
+    return count
 
 
-def map_tensors(
-    architecture: Architecture, hparams: Mapping[str, Any], layers: int, stored: Mapping[str, StoredTensor]
-) -> list[TensorPlan]:
-    """The output's tensors in the checkpoint's order; every stored tensor is used exactly once."""
-    dims = architecture.dims(hparams)
-    targets: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for rule in architecture.tensors:
+@dataclass
+class Target:
+    """An output tensor while its sources are gathered; ``place`` orders outputs as llama.cpp's converter does."""
+
+    rule: TensorRule
+    sources: list[str]
+    place: tuple[int, int] = (0, 0)
+
+
+def map_tensors(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> list[TensorPlan]:
+    """The output's tensors in the order of the checkpoint's; every stored tensor is used.
+
+    An output comes where the last of its sources is, stacked experts where the last expert of their layer is.
+    """
+    sizes = architecture.dims(hparams)
+    targets = find_targets(architecture, hparams, stored)
+    used = {source for target in targets.values() for source in target.sources}
+    if extra := [name for name in stored if name not in used and not is_ignored(name)]:
+        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
+        raise CheckpointError(
+            f"tensor {stored[extra[0]].name}{more} has no place in {architecture.hf_names[0]} "
+            "as config.json describes it",
+            "config.json may belong to another model",
+        )
+    return [
+        plan_tensor(name, target.rule, [stored[source] for source in target.sources], sizes)
+        for name, target in sorted(targets.items(), key=lambda item: item[1].place)
+    ]
+
+
+def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> dict[str, Target]:
+    """Output name -> its rule and the names of its sources. Raises CheckpointError for one that is missing."""
+    position = {name: place for place, name in enumerate(stored)}
+    last_expert: dict[int, int] = {}
+    targets: dict[str, Target] = {}
+    for index, rule in enumerate(architecture.tensors):
         needed = rule.needed(hparams)
         if needed is False:
             continue
-        shape = tuple(dims[word] for word in rule.shape.split())
-        for i in range(layers) if "{i}" in rule.source else (0,):
-            source = rule.source.format(i=i)
-            if source in stored:
-                targets[source] = (rule.target.format(i=i), shape)
+        experts = range(hparams["num_experts"]) if "{e}" in rule.source else (0,)
+        for i in rule.layers(hparams) if "{i}" in rule.source else (0,):
+            sources = [rule.source.format(i=i, e=e) for e in experts]
+            missing = next((source for source in sources if source not in stored), None)
+            if missing is None:
+                place = max(position[source] for source in sources)
+                if "{e}" in rule.source:
+                    place = last_expert[i] = max(place, last_expert.get(i, 0))
+                targets[rule.target.format(i=i)] = Target(rule, sources, (place, index))
             elif needed:
                 raise CheckpointError(
-                    f"tensor {source} is missing", "the checkpoint is incomplete, or config.json is wrong"
+                    f"tensor {missing} is missing", "the checkpoint is incomplete, or config.json is wrong"
                 )
-    if extra := [name for name in stored if name not in targets and not is_ignored(name)]:
-        more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise CheckpointError(
-            f"tensor {extra[0]}{more} has no place in {architecture.hf_names[0]} as config.json describes it",
-            "config.json may belong to another model",
-        )
-    plans = []
-    for source, tensor in stored.items():
-        if source not in targets:
-            continue
-        name, shape = targets[source]
-        if tensor.shape != shape:
+    for name, target in targets.items():
+        if "{e}" in target.rule.source:
+            target.place = (last_expert[int(name.split(".")[1])], target.place[1])
+    return targets
+
+
+def plan_tensor(name: str, rule: TensorRule, sources: list[StoredTensor], sizes: dict[str, int]) -> TensorPlan:
+    """Raises CheckpointError when a source has another shape than the config implies."""
+    shape = tuple(sizes[word] for word in rule.shape.split())
+    for source in sources:
+        if source.shape != shape:
             raise CheckpointError(
-                f"tensor {source} has shape {list(tensor.shape)}, but config.json implies {list(shape)}",
+                f"tensor {source.name} has shape {list(source.shape)}, but config.json implies {list(shape)}",
                 "config.json may belong to another model",
             )
-        plans.append(TensorPlan(name, shape, tensor))
-    return plans
+    rows = sources[0].rows
+    runs = rule.pick(sizes) if rule.pick else [(0, rows)]
+    out = tuple(sizes[word] for word in (rule.out or rule.shape).split())
+    change = rule.change
+    return TensorPlan(
+        name,
+        (len(sources), *out) if "{e}" in rule.source else out,
+        tuple(Span(source, first, count) for source in sources for first, count in runs),
+        (lambda values: change(values, sizes)) if change else None,
+        rule.transposed,
+    )
 
 
 def is_ignored(name: str) -> bool:
     """Buffers that old versions of transformers saved; the graph computes them itself."""
-    return name.endswith((".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))
-
-
-def common_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
-    """The hyperparameters that every family has, in the order llama.cpp's converter writes them."""
-    return [
-        KV(f"{arch}.block_count", "u32", hparams["num_hidden_layers"]),
-        KV(f"{arch}.context_length", "u32", hparams["max_position_embeddings"]),
-        KV(f"{arch}.embedding_length", "u32", hparams["hidden_size"]),
-        KV(f"{arch}.feed_forward_length", "u32", hparams["intermediate_size"]),
-        KV(f"{arch}.attention.head_count", "u32", hparams["num_attention_heads"]),
-        KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams)),
-        *rope_metadata(arch, hparams),
-        KV(f"{arch}.attention.layer_norm_rms_epsilon", "f32", hparams["rms_norm_eps"]),
-        *(
-            KV(f"{arch}.attention.{length}", "u32", hparams["head_dim"])
-            for length in ("key_length", "value_length")
-            if hparams.get("head_dim") is not None
-        ),
-    ]
+    return name.endswith((".rotary_emb.inv_freq", ".rotary_pos_emb.inv_freq", ".attn.bias", ".attn.masked_bias"))

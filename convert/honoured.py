@@ -39,6 +39,17 @@ def runs_no_own_model_code(value: Any, _: HParams) -> bool:
     return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
 
 
+def never_slides(window: Any, hparams: HParams) -> bool:
+    """Whether the sliding window, if any, is wider than the context or begins after the last layer."""
+    return (
+        not window
+        or hparams.get("sliding_window") is None
+        or hparams["sliding_window"] >= hparams["max_position_embeddings"]
+        or hparams.get("max_window_layers", 28) >= hparams["num_hidden_layers"]
+    )
+
+
+BIAS_FLAG = Honoured("attention_bias", lambda v, _: isinstance(v, bool), "it must be true or false")
 ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
 COMMON = (
@@ -82,9 +93,13 @@ COMMON = (
 )
 
 
-def refuse_unhonoured(rules: tuple[Honoured, ...], hparams: HParams) -> None:
-    """Raises UnsupportedError naming the first key whose value llama.cpp would compute differently."""
-    for rule in rules:
+def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
+    """Raises UnsupportedError naming the first key whose value llama.cpp would compute differently.
+
+    A family's own rules for a key stand in place of the common one.
+    """
+    own = {rule.key for rule in family}
+    for rule in (*(rule for rule in COMMON if rule.key not in own), *family):
         value = hparams.get(rule.key)
         if value is not None and not rule.accepts(value, hparams):
             raise UnsupportedError(f"config.json has {rule.key} = {str(value)[:80]}; {rule.because}")

@@ -72,6 +72,7 @@ class ModelFacts:
     layers: int
     heads: int
     kv_heads: int
+    experts: int = 0
 
     @property
     def is_qwen2_72b(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from convert.errors import CheckpointError
 
-Kind = Literal["u32", "i32", "f32", "bool", "str", "[str]", "[i32]"]
+Kind = Literal["u32", "i32", "f32", "bool", "str", "[str]", "[i32]", "[f32]", "[bool]"]
 
 
 @dataclass(frozen=True)

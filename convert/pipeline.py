@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from convert.architecture import ModelPlan, TensorPlan, plan
 from convert.architectures import REGISTRY
-from convert.checkpoint import ITEM_SIZE, Checkpoint, open_checkpoint
+from convert.checkpoint import Checkpoint, StoredTensor, open_checkpoint
 from convert.errors import CheckpointError, OutputError
 from convert.ggml import SOURCE_TYPE, QType, quantize_rows, row_size, to_float32
 from convert.levels import Level, file_order, parse_level, tensor_types
@@ -96,7 +96,7 @@ def plan_files(checkpoint: Checkpoint, outputs: Mapping[str, Path]) -> tuple[Mod
         level = parse_level(level_name)
         types = tensor_types(level, model.tensors, model.facts)
         shapes = {tensor.name: tensor.shape for tensor in model.tensors}
-        infos = layout((tensor, shapes[tensor], types[tensor]) for tensor in file_order(level, shapes))
+        infos = layout((tensor, written(shapes[tensor], level), types[tensor]) for tensor in file_order(level, shapes))
         ftype = KV("general.file_type", "u32", int(level.ftype))
         version = KV("general.quantization_version", "u32", QUANTIZATION_VERSION)
         family = model.family_metadata
@@ -106,6 +106,13 @@ def plan_files(checkpoint: Checkpoint, outputs: Mapping[str, Path]) -> tuple[Mod
             metadata = [*first, *family, *tokenizer, version, ftype]
         files.append(FilePlan(level, path, tuple(metadata), tuple(infos)))
     return model, files
+
+
+def written(shape: tuple[int, ...], level: Level) -> tuple[int, ...]:
+    """The shape as the file has it: the quantizer leaves out leading dimensions of one."""
+    while shape[0] == 1 and len(shape) > 1 and not level.is_float:
+        shape = shape[1:]
+    return shape
 
 
 def convert(
@@ -142,7 +149,7 @@ def convert(
             writer.publish()
             done.append(Output(file.level.name, file.path, file.nbytes, file.bits_per_weight, digest, checked))
             published(done[-1])
-    weights = sum(int(np.prod(tensor.shape)) for tensor in model.tensors)
+    weights = sum(tensor.elements for tensor in model.tensors)
     return Report(checkpoint, model.architecture.name, weights, seconds, tuple(done))
 
 
@@ -172,18 +179,31 @@ def sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Slab:
-    """Some whole rows of one tensor."""
+    """Some whole rows of one span, and the row of the output where they begin."""
 
     tensor: TensorPlan
+    source: StoredTensor
     first_row: int
     rows: int
+    out_row: int
 
 
 def slabs(tensors: tuple[TensorPlan, ...]) -> Iterator[Slab]:
+    """Slabs of all tensors. None crosses the border of an expert; a span to be transposed is one slab."""
     for tensor in tensors:
-        step = max(1, SLAB_ELEMENTS // tensor.source.row_elements)
-        for first in range(0, tensor.source.rows, step):
-            yield Slab(tensor, first, min(step, tensor.source.rows - first))
+        expert = tensor.shape[-2] if len(tensor.shape) == 3 else tensor.rows
+        out_row = 0
+        for span in tensor.spans:
+            if tensor.transposed:
+                yield Slab(tensor, span.source, span.first, span.rows, out_row)
+                out_row += span.source.row_elements
+                continue
+            step = max(1, SLAB_ELEMENTS // span.source.row_elements)
+            row, end = span.first, span.first + span.rows
+            while row < end:
+                rows = min(step, end - row, expert - out_row % expert)
+                yield Slab(tensor, span.source, row, rows, out_row)
+                row, out_row = row + rows, out_row + rows
 
 
 def write_tensors(
@@ -199,7 +219,7 @@ def write_tensors(
     for file, writer in zip(files, writers, strict=True):
         for info in file.infos:
             targets.setdefault(info.name, []).append((writer, info.qtype))
-    total = sum(tensor.source.rows * tensor.source.row_elements for tensor in model.tensors)
+    total = sum(tensor.elements for tensor in model.tensors)
     queue, lock, stop = slabs(model.tensors), threading.Lock(), threading.Event()
     done = 0
 
@@ -213,7 +233,7 @@ def write_tensors(
                 return
             write_slab(source, slab, targets[slab.tensor.name], buffers)
             with lock:
-                done += slab.rows * slab.tensor.source.row_elements
+                done += slab.rows * slab.source.row_elements
                 if progress:
                     progress(done, total)
 
@@ -251,24 +271,30 @@ class Buffers:
 
 
 def write_slab(source: Checkpoint, slab: Slab, targets: list[tuple[GGUFWriter, QType]], buffers: Buffers) -> None:
-    """Read the slab once, encode it as each target wants it, and write it to its place."""
-    stored = slab.tensor.source
-    columns = stored.row_elements
-    raw = buffers.raw(slab.rows * columns * ITEM_SIZE[stored.dtype])
+    """Read the slab once, change it as its plan says, encode it as each target wants it, and write it to its place."""
+    stored, tensor = slab.source, slab.tensor
+    raw = buffers.raw(slab.rows * stored.row_bytes)
     source.read_into(stored, slab.first_row * stored.row_bytes, raw.data)
-    wide = buffers.wide(slab.rows * columns)
-    to_float32(raw, stored.dtype, wide)
+    flat = buffers.wide(slab.rows * stored.row_elements)
+    to_float32(raw, stored.dtype, flat)
     with np.errstate(over="ignore"):
-        suspect = not np.isfinite(wide.sum())  # quick, and right but for sums that overflow
-    if suspect and not np.isfinite(wide).all():
+        suspect = not np.isfinite(flat.sum())  # quick, and right but for sums that overflow
+    if suspect and not np.isfinite(flat).all():
         raise CheckpointError(f"tensor {stored.name} holds NaN or infinity", "the checkpoint is damaged")
+    wide = flat.reshape(slab.rows, stored.row_elements)
+    if tensor.change:
+        wide = tensor.change(wide)
+    if tensor.transposed:
+        wide = wide.T
+    wide = np.ascontiguousarray(wide)
+    as_stored = not tensor.change and not tensor.transposed
     for writer, qtype in targets:
-        size = row_size(qtype, columns)
-        if qtype == SOURCE_TYPE[stored.dtype]:
+        size = row_size(qtype, wide.shape[1])
+        if as_stored and qtype == SOURCE_TYPE[stored.dtype]:
             out = raw
         elif qtype == QType.F32:
-            out = wide.view(np.uint8)
+            out = wide.reshape(-1).view(np.uint8)
         else:
-            out = buffers.out(slab.rows * size)
-            quantize_rows(wide.reshape(slab.rows, columns), qtype, out)
-        writer.write(slab.tensor.name, slab.first_row * size, out.data)
+            out = buffers.out(len(wide) * size)
+            quantize_rows(wide, qtype, out)
+        writer.write(tensor.name, slab.out_row * size, out.data)

@@ -77,6 +77,18 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
     return [*scaling, KV(f"{arch}.rope.freq_base", "f32", rope["rope_theta"])]
 
 
+def rotated(hparams: Mapping[str, Any]) -> int:
+    """How many elements of each head are rotated. Raises UnsupportedError when that is no even part of it."""
+    factor = rope_parameters(hparams).get("partial_rotary_factor", 1.0)
+    head = hparams.get("head_dim") or hparams["hidden_size"] // hparams["num_attention_heads"]
+    count = int(head * factor)
+    if factor > 1 or count < 2 or count % 2:
+        raise UnsupportedError(
+            f"config.json has partial_rotary_factor = {factor}; it would rotate {count} of each head"
+        )
+    return count
+
+
 def refuse_other_yarn(rope: Mapping[str, Any]) -> None:
     """llama.cpp always scales attention by 0.1 ln(factor) + 1 and ramps between 32 and 1 rotations (YaRN, eq. 22)."""
     for key, value in YARN_FIXED.items():

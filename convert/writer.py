@@ -83,10 +83,10 @@ def encode_value(kind: str, value: Any) -> bytes:
     if kind == "[str]":
         tag = struct.pack("<IIQ", GGUFValueType.ARRAY, GGUFValueType.STRING, len(value))
         return tag + b"".join(map(encode_string, value))
-    if kind == "[i32]":
-        tag = struct.pack("<IIQ", GGUFValueType.ARRAY, GGUFValueType.INT32, len(value))
-        return tag + struct.pack(f"<{len(value)}i", *value)
-    value_type, code = SCALARS[kind]
+    value_type, code = SCALARS[kind.strip("[]")]
+    if kind.startswith("["):
+        tag = struct.pack("<IIQ", GGUFValueType.ARRAY, value_type, len(value))
+        return tag + struct.pack(f"<{len(value)}{code[-1]}", *value)
     return struct.pack("<I", value_type) + struct.pack(code, value)
 
 

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from convert.architecture import Architecture, TensorRule, head_dim, kv_heads
-from convert.errors import UnsupportedError
-from convert.honoured import Honoured
+from convert.architecture import Architecture
+from convert.architectures.blocks import ATTENTION, ENDS, GATE_UP, QKV_BIAS, dims, layer
+from convert.honoured import BIAS_FLAG, Honoured
+from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
-from convert.rope import rope_parameters
+from convert.rope import rotated
 
-
-def dims(hparams: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        "vocab": hparams["vocab_size"],
-        "hidden": hparams["hidden_size"],
-        "heads": hparams["num_attention_heads"] * head_dim(hparams),
-        "kv": kv_heads(hparams) * head_dim(hparams),
-        "ff": hparams["intermediate_size"],
-        "gate_up": 2 * hparams["intermediate_size"],
-    }
-
-
-def head_needed(hparams: Mapping[str, Any]) -> bool | None:
-    return None if hparams["tie_word_embeddings"] else True
-
-
-def bias_needed(hparams: Mapping[str, Any]) -> bool:
-    return bool(hparams["attention_bias"])
-
-
-def rotary_metadata(hparams: Mapping[str, Any]) -> list[KV]:
+def metadata(hparams: HParams) -> list[KV]:
     """Only the first half of each head is rotated; without this key llama.cpp would rotate all of it."""
-    factor = rope_parameters(hparams)["partial_rotary_factor"]
-    rotated = int(head_dim(hparams) * factor)
-    if factor > 1 or rotated < 2 or rotated % 2:
-        raise UnsupportedError(
-            f"config.json has partial_rotary_factor = {factor}; it would rotate {rotated} of each head"
-        )
-    return [KV("glm4.rope.dimension_count", "u32", rotated)]
+    return [KV("glm4.rope.dimension_count", "u32", rotated(hparams))]
 
 
 GLM4 = Architecture(
@@ -59,31 +31,27 @@ GLM4 = Architecture(
     },
     dims=dims,
     tensors=(
-        TensorRule("model.embed_tokens.weight", "token_embd.weight", "vocab hidden"),
-        TensorRule("model.layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight", "hidden"),
-        TensorRule("model.layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight", "heads hidden"),
-        TensorRule("model.layers.{i}.self_attn.q_proj.bias", "blk.{i}.attn_q.bias", "heads", bias_needed),
-        TensorRule("model.layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight", "kv hidden"),
-        TensorRule("model.layers.{i}.self_attn.k_proj.bias", "blk.{i}.attn_k.bias", "kv", bias_needed),
-        TensorRule("model.layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight", "kv hidden"),
-        TensorRule("model.layers.{i}.self_attn.v_proj.bias", "blk.{i}.attn_v.bias", "kv", bias_needed),
-        TensorRule("model.layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight", "hidden heads"),
-        TensorRule("model.layers.{i}.post_self_attn_layernorm.weight", "blk.{i}.post_attention_norm.weight", "hidden"),
-        TensorRule("model.layers.{i}.post_attention_layernorm.weight", "blk.{i}.ffn_norm.weight", "hidden"),
-        TensorRule("model.layers.{i}.mlp.gate_up_proj.weight", "blk.{i}.ffn_up.weight", "gate_up hidden"),
-        TensorRule("model.layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight", "hidden ff"),
-        TensorRule("model.layers.{i}.post_mlp_layernorm.weight", "blk.{i}.post_ffw_norm.weight", "hidden"),
-        TensorRule("model.norm.weight", "output_norm.weight", "hidden"),
-        TensorRule("lm_head.weight", "output.weight", "vocab hidden", head_needed),
+        *ENDS,
+        *layer(
+            ("input_layernorm.weight", "attn_norm.weight", "hidden"),
+            ("post_self_attn_layernorm.weight", "post_attention_norm.weight", "hidden"),
+            ("post_attention_layernorm.weight", "ffn_norm.weight", "hidden"),
+            ("post_mlp_layernorm.weight", "post_ffw_norm.weight", "hidden"),
+        ),
+        *ATTENTION,
+        *QKV_BIAS,
+        *GATE_UP,
     ),
     honoured=(
-        Honoured("attention_bias", lambda v, _: isinstance(v, bool), "it must be true or false"),
+        BIAS_FLAG,
         Honoured(
             "sliding_window",
             lambda v, h: v >= h["max_position_embeddings"],
             "llama.cpp computes full attention for this architecture",
         ),
     ),
+    common=common_metadata,
+    metadata=metadata,
     # A turn ends where the next role begins; a tool call ends with <|observation|>.
     special_tokens={
         "eos": "<|endoftext|>",
@@ -92,5 +60,4 @@ GLM4 = Architecture(
         "bos": "<|endoftext|>",
         "eom": "<|observation|>",
     },
-    metadata=rotary_metadata,
 )

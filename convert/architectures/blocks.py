@@ -1,0 +1,142 @@
+"""Parts that families share: sizes, whole groups of tensors, selections of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from convert.architecture import Needed, TensorRule
+from convert.hparams import HParams, head_dim, kv_heads
+from convert.ops import gate_halves, up_halves
+
+LAYER, BLOCK = "model.layers.{i}.", "blk.{i}."
+
+
+def dims(hparams: HParams) -> dict[str, int]:
+    """Sizes of embedding, attention and a dense feed-forward; experts where there are some."""
+    sizes = {
+        "vocab": hparams["vocab_size"],
+        "hidden": hparams["hidden_size"],
+        "head": head_dim(hparams),
+        "q": hparams["num_attention_heads"] * head_dim(hparams),
+        "kv": kv_heads(hparams) * head_dim(hparams),
+    }
+    if ff := hparams.get("intermediate_size"):
+        sizes |= {"ff": ff, "gate_up": 2 * ff}
+    if experts := hparams.get("num_experts"):
+        moe = hparams["moe_intermediate_size"]
+        sizes |= {"experts": experts, "moe": moe, "gate_up_moe": 2 * moe, "one": 1}
+    return sizes
+
+
+def own_layers(hparams: HParams) -> range:
+    return range(hparams["num_hidden_layers"])
+
+
+def next_layers(hparams: HParams) -> range:
+    """The layers that predict further tokens."""
+    return range(hparams["num_hidden_layers"], hparams["block_count"])
+
+
+def head_needed(hparams: HParams) -> bool | None:
+    """A tied model needs no output matrix; one that is there all the same is the one transformers uses."""
+    return None if hparams["tie_word_embeddings"] else True
+
+
+def bias_needed(hparams: HParams) -> bool:
+    return bool(hparams["attention_bias"])
+
+
+def fused_experts(hparams: HParams) -> bool:
+    return hparams["fused_experts"]
+
+
+def single_experts(hparams: HParams) -> bool:
+    return not hparams["fused_experts"]
+
+
+def find_fused(hparams: HParams, names: frozenset[str]) -> HParams:
+    """Whether the checkpoint stores all experts of a layer in one tensor."""
+    return {"fused_experts": any(name.endswith(".mlp.experts.gate_up_proj") for name in names)}
+
+
+def layer(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
+    """Rules of one layer from (stored name, name in the GGUF, shape)."""
+    return tuple(TensorRule(LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
+
+
+ENDS = (
+    TensorRule("model.embed_tokens.weight", "token_embd.weight", "vocab hidden"),
+    TensorRule("model.norm.weight", "output_norm.weight", "hidden"),
+    TensorRule("lm_head.weight", "output.weight", "vocab hidden", head_needed),
+)
+TWO_NORMS = layer(
+    ("input_layernorm.weight", "attn_norm.weight", "hidden"),
+    ("post_attention_layernorm.weight", "ffn_norm.weight", "hidden"),
+)
+ATTENTION = layer(
+    ("self_attn.q_proj.weight", "attn_q.weight", "q hidden"),
+    ("self_attn.k_proj.weight", "attn_k.weight", "kv hidden"),
+    ("self_attn.v_proj.weight", "attn_v.weight", "kv hidden"),
+    ("self_attn.o_proj.weight", "attn_output.weight", "hidden q"),
+)
+QKV_BIAS = tuple(
+    TensorRule(f"{LAYER}self_attn.{x}_proj.bias", f"{BLOCK}attn_{x}.bias", shape, bias_needed)
+    for x, shape in (("q", "q"), ("k", "kv"), ("v", "kv"))
+)
+QK_NORM = layer(
+    ("self_attn.q_norm.weight", "attn_q_norm.weight", "head"),
+    ("self_attn.k_norm.weight", "attn_k_norm.weight", "head"),
+)
+DENSE = layer(
+    ("mlp.gate_proj.weight", "ffn_gate.weight", "ff hidden"),
+    ("mlp.up_proj.weight", "ffn_up.weight", "ff hidden"),
+    ("mlp.down_proj.weight", "ffn_down.weight", "hidden ff"),
+)
+GATE_UP = layer(
+    ("mlp.gate_up_proj.weight", "ffn_up.weight", "gate_up hidden"),
+    ("mlp.down_proj.weight", "ffn_down.weight", "hidden ff"),
+)
+
+
+def at(layers: Callable[[HParams], Iterable[int]], *rules: TensorRule) -> tuple[TensorRule, ...]:
+    """The same rules for some layers only."""
+    return tuple(replace(rule, layers=layers) for rule in rules)
+
+
+def when(needed: Needed, *rules: TensorRule) -> tuple[TensorRule, ...]:
+    """The same rules for some configs only."""
+    return tuple(replace(rule, needed=needed) for rule in rules)
+
+
+# Experts are written in this order, whatever the order in the checkpoint.
+SINGLE_EXPERTS = layer(
+    ("mlp.experts.{e}.down_proj.weight", "ffn_down_exps.weight", "hidden moe"),
+    ("mlp.experts.{e}.gate_proj.weight", "ffn_gate_exps.weight", "moe hidden"),
+    ("mlp.experts.{e}.up_proj.weight", "ffn_up_exps.weight", "moe hidden"),
+)
+FUSED_EXPERTS = (
+    TensorRule(
+        LAYER + "mlp.experts.gate_up_proj",
+        BLOCK + "ffn_gate_exps.weight",
+        "experts gate_up_moe hidden",
+        out="experts moe hidden",
+        pick=gate_halves,
+    ),
+    TensorRule(
+        LAYER + "mlp.experts.gate_up_proj",
+        BLOCK + "ffn_up_exps.weight",
+        "experts gate_up_moe hidden",
+        out="experts moe hidden",
+        pick=up_halves,
+    ),
+    TensorRule(LAYER + "mlp.experts.down_proj", BLOCK + "ffn_down_exps.weight", "experts hidden moe"),
+)
+EXPERTS = (*when(single_experts, *SINGLE_EXPERTS), *when(fused_experts, *FUSED_EXPERTS))
+ROUTER = layer(("mlp.gate.weight", "ffn_gate_inp.weight", "experts hidden"))
+SHARED_EXPERT = layer(
+    ("mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight", "shared hidden"),
+    ("mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight", "shared hidden"),
+    ("mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight", "hidden shared"),
+    ("mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight", "one hidden"),
+)
