@@ -49,6 +49,23 @@ def never_slides(window: Any, hparams: HParams) -> bool:
     )
 
 
+WHOLE_HEADS = Honoured("partial_rotary_factor", is_one, "llama.cpp rotates whole heads for this architecture")
+FULL_HEADS = (
+    Honoured(
+        "head_dim",
+        lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
+        "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
+    ),
+    WHOLE_HEADS,
+)
+NO_BIAS = Honoured("attention_bias", is_neutral, "llama.cpp has no attention biases for this architecture")
+EXPERTS_IN_ALL_LAYERS = (
+    Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
+    Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with num_experts"),
+    Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more experts can be used than there are"),
+    Honoured("decoder_sparse_step", is_one, "llama.cpp needs experts in every layer of this architecture"),
+    Honoured("mlp_only_layers", is_neutral, "llama.cpp needs experts in every layer of this architecture"),
+)
 BIAS_FLAG = Honoured("attention_bias", lambda v, _: isinstance(v, bool), "it must be true or false")
 ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
@@ -101,5 +118,12 @@ def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
     own = {rule.key for rule in family}
     for rule in (*(rule for rule in COMMON if rule.key not in own), *family):
         value = hparams.get(rule.key)
-        if value is not None and not rule.accepts(value, hparams):
+        if value is not None and not is_accepted(rule, value, hparams):
             raise UnsupportedError(f"config.json has {rule.key} = {str(value)[:80]}; {rule.because}")
+
+
+def is_accepted(rule: Honoured, value: Any, hparams: HParams) -> bool:
+    try:
+        return rule.accepts(value, hparams)
+    except TypeError:  # a value of another kind altogether
+        return False

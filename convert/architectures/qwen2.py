@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from convert.architecture import Architecture, always
 from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QKV_BIAS, TWO_NORMS, dims, when
-from convert.honoured import Honoured, never_slides
+from convert.honoured import FULL_HEADS, Honoured, never_slides
 from convert.hparams import common_metadata
-
-FULL_HEADS = (
-    Honoured(
-        "head_dim",
-        lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
-        "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
-    ),
-    Honoured("partial_rotary_factor", lambda v, _: v == 1, "llama.cpp rotates whole heads for this architecture"),
-)
 
 QWEN2 = Architecture(
     hf_names=("Qwen2ForCausalLM",),
