@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from convert import gguf_file
 from convert.errors import one_line
 from convert.levels import LEVELS
-from edge import gguf_file, reference, store
+from edge import reference, store
 from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
 from edge.conversion import gate_text
 from edge.gguf_sane import check_sane

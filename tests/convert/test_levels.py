@@ -9,7 +9,7 @@ import pytest
 
 from convert.errors import EdgeError
 from convert.ggml import QType
-from convert.levels import ModelFacts, file_order, fitting_type, parse_level, tensor_types, use_more_bits
+from convert.levels import ModelFacts, Place, file_order, fitting_type, more_bits, parse_level, tensor_types
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def test_rows_that_do_not_fit_fall_back(wanted: QType, row: int, got: QType) -> 
 
 
 def test_more_bits_of_24_layers() -> None:
-    assert [i for i in range(24) if use_more_bits(i, 24)] == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
+    facts = ModelFacts("qwen2", 24, 14, 2)
+    chosen = [i for i in range(24) if more_bits(Place(i, 24, facts, has_imatrix=False))]
+    assert chosen == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
 
 
 def test_file_order_is_by_layer_number_not_by_text() -> None:
