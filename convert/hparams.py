@@ -58,7 +58,7 @@ def count(hparams: HParams, key: str) -> int:
 
 def number(hparams: HParams, key: str) -> float:
     """Raises CheckpointError for anything but a finite number."""
-    value = hparams.get(key)
+    value: Any = hparams.get(key)
     if not is_number(value):
         raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a number")
     return value
