@@ -9,7 +9,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-PRE_TOKENIZERS = {"Qwen2ForCausalLM": "qwen2", "Glm4ForCausalLM": "glm4"}
+PRE_TOKENIZERS = {
+    **dict.fromkeys(("QWenLMHeadModel", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM"), "qwen2"),
+    **dict.fromkeys(("Qwen3MoeForCausalLM", "Qwen3NextForCausalLM"), "qwen2"),
+    **dict.fromkeys(("Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"), "qwen35"),
+    **dict.fromkeys(("Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM"), "qwen35"),
+    "ChatGLMModel": "chatglm-bpe",
+    **dict.fromkeys(("GlmForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM"), "glm4"),
+}
 
 
 def main() -> None:
