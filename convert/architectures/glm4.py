@@ -9,6 +9,7 @@ from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.rope import rotated
 
+
 def metadata(hparams: HParams) -> list[KV]:
     """Only the first half of each head is rotated; without this key llama.cpp would rotate all of it."""
     return [KV("glm4.rope.dimension_count", "u32", rotated(hparams))]
