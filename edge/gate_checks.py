@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from convert.errors import EdgeError
 from edge.gate import CHECKS
+from edge.gate_reference import Reference, open_reference
 from edge.generate import generate, prompt_tokens
 from edge.llama.batch import Batch
 from edge.llama.context import Context
@@ -26,6 +26,8 @@ PERPLEXITY_TOKENS = 256  # of each language: a 7B model on two cores takes half 
 SMALL_VOCABULARY = 10_000
 ANSWER_TOKENS = 24
 QUESTION = "你好"
+# A turn of GLM ends where another's begins, and its tool call where the result is to come.
+FAMILY_ENDS = {"<|im_end|>", "<|endoftext|>", "<|user|>", "<|observation|>"}
 # What tokenizers get wrong first: contractions, digits, spaces, scripts, accents in two pieces, emoji, code.
 CORPUS = (
     "Hello, world! I've told you: it's 3 o'clock, we'll DON'T they'Re.",
@@ -52,38 +54,52 @@ def say(message: dict[str, Any]) -> None:
 
 
 def check_end_tokens(model: Model, checkpoint: Path) -> int:
-    """Every token that the checkpoint's configs call the end must end generation. Returns how many there are."""
-    ends: dict[int, str] = {}
+    """Every token that the checkpoint's configs or its family call the end must end generation. Returns how many."""
+    controls = set(model.control_texts)
+    ends = {
+        id: "its family"
+        for id, text in enumerate(model.metadata["tokenizer.ggml.tokens"])
+        if text in FAMILY_ENDS and text in controls
+    }
     for name in ("config.json", "generation_config.json"):
         path = checkpoint / name
-        value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-        ends |= {id: name for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        ends |= dict.fromkeys(named_ends(config), name)
     for id, name in ends.items():
         if not model.is_eog(id):
             raise CheckFailed(f"token {id} ends generation in {name}, but not in the file")
     return len(ends)
 
 
-def check_token_ids(model: Model, reference: Tokenizer) -> int:
+def named_ends(config: dict[str, Any]) -> list[int]:
+    """Ids that a config calls the end, also in its part for text; sequences of several ids are left out."""
+    text = config.get("text_config")
+    words = [word[0] for word in config.get("stop_words_ids") or [] if len(word) == 1]
+    values = [config.get("eos_token_id"), words, text.get("eos_token_id") if isinstance(text, dict) else None]
+    return [id for value in values for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)]
+
+
+def check_token_ids(model: Model, reference: Reference) -> int:
     """llama.cpp must give the reference library's ids. Returns how many texts were compared."""
-    added = [token.content for token in reference.get_added_tokens_decoder().values()]
     texts = [(text, False) for text in (*CORPUS, gate_text("en"), gate_text("zh"))]
-    texts += [(f"before{content}after {content}\n", True) for content in added]
+    texts += [(f"before{content}after {content}\n", True) for content in reference.specials]
     for text, special in texts:
-        want = reference.encode(text, add_special_tokens=False).ids
+        want = reference.encode_markup(text) if special else reference.encode(text)
         got = model.tokenize(text, parse_special=special)
         if got != want:
             at = next((i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want)))
             raise CheckFailed(
-                f"{text[:40]!r} gives ids {got[at : at + 5]} at position {at}, not {want[at : at + 5]} as in tokenizers"
+                f"{text[:40]!r} gives ids {got[at : at + 5]} at position {at}, "
+                f"not {want[at : at + 5]} as in {reference.library}"
             )
     return len(texts)
 
 
-def check_template(model: Model) -> str:
+def check_template(model: Model, reference: Reference) -> str:
     """The chat template must render one question, and a conversation. Returns what was tried."""
     if model.chat_template is None:
         return "none in the checkpoint"
+    prefix = reference.prefix
     for messages in (
         [{"role": "user", "content": QUESTION}],
         [
@@ -96,6 +112,8 @@ def check_template(model: Model) -> str:
         text = b"".join(model.token_bytes(token, special=True) for token in tokens).decode("utf-8", "replace")
         if unicodedata.normalize("NFC", QUESTION) not in text:
             raise CheckFailed("the rendered prompt does not hold the question")
+        if tokens[: len(prefix)] != prefix or any(tokens.count(id) > 1 for id in prefix):
+            raise CheckFailed(f"the rendered prompt does not begin with the ids {prefix}, once")
     return "renders"
 
 
@@ -158,9 +176,10 @@ def run_checks(gguf: Path, checkpoint: Path) -> dict[str, Any]:
             begin("end tokens")
             found["end_tokens"] = check_end_tokens(model, checkpoint)
             begin("token ids")
-            found["texts_compared"] = check_token_ids(model, Tokenizer.from_file(str(checkpoint / "tokenizer.json")))
+            reference = open_reference(checkpoint)
+            found["texts_compared"] = check_token_ids(model, reference)
             begin("chat template")
-            found["chat_template"] = check_template(model)
+            found["chat_template"] = check_template(model, reference)
             n = PERPLEXITY_TOKENS
             with Context(model, CONTEXT, n_batch=max(n, 512), n_outputs_max=n) as context:
                 for language in ("en", "zh"):
