@@ -26,7 +26,7 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 MAX_NAME = 255  # bytes of a tensor name in a .dat; llama.cpp's own names are under 64
 MAX_METADATA = 127  # bytes that llama.cpp keeps of a text
 MISMATCH_IGNORED = "token_embd.weight"
-"""A tied embedding is looked up and multiplied with; llama.cpp does not insist on the size of what was measured."""
+"""The one tensor of whose measured size llama.cpp does not insist that it fits."""
 
 
 class ImatrixError(EdgeError):
