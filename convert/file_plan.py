@@ -11,7 +11,7 @@ from pathlib import Path
 from convert.architecture import ModelPlan, plan
 from convert.architectures import REGISTRY
 from convert.checkpoint import Checkpoint
-from convert.ggml import block_size
+from convert.ggml import QType
 from convert.imatrix import Imatrix, ImatrixError, imatrix_metadata
 from convert.levels import Level, file_order, parse_level, tensor_types
 from convert.metadata import KV, sampling_metadata
@@ -81,7 +81,7 @@ def plan_files(
 
 def check_imatrix(imatrix: Imatrix, infos: list[TensorInfo]) -> None:
     """Raises ImatrixError when the sizes in it are those of another model, or none of its tensors is here."""
-    quantized = [info for info in infos if block_size(info.qtype) > 1]
+    quantized = [info for info in infos if info.qtype != QType.F32]
     if not any([imatrix.weights_for(info.name, info.shape) is not None for info in quantized]):  # every size is checked
         raise ImatrixError(f"{Path(imatrix.file).name} measures no tensor of this model", "it was made for another one")
 

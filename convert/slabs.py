@@ -75,7 +75,9 @@ def write_tensors(
     targets: dict[str, list[Target]] = {}
     for file, writer in zip(files, writers, strict=True):
         for info in file.infos:
-            weights = file.imatrix.weights_for(info.name, info.shape) if file.imatrix else None
+            weights = None
+            if file.imatrix and info.qtype != QType.F32:
+                weights = file.imatrix.weights_for(info.name, info.shape)
             targets.setdefault(info.name, []).append(Target(writer, info.qtype, weights))
     total = sum(tensor.elements for tensor in model.tensors)
     queue, lock, stop = slabs(model.tensors), threading.Lock(), threading.Event()

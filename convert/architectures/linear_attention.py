@@ -47,8 +47,8 @@ HONOURED = (
     ),
     Honoured(
         "linear_num_value_heads",
-        lambda v, h: v % h["linear_num_key_heads"] == 0,
-        "the value heads must be shared evenly by the key heads",
+        lambda v, h: v > 1 and v % h["linear_num_key_heads"] == 0,
+        "llama.cpp needs several value heads, shared evenly by the key heads",
     ),
     Honoured("attn_output_gate", lambda v, _: v is True, "llama.cpp always computes the output gate"),
 )
