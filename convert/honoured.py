@@ -39,16 +39,26 @@ def runs_no_own_model_code(value: Any, _: HParams) -> bool:
     return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
 
 
-def never_slides(window: Any, hparams: HParams) -> bool:
-    """Whether the sliding window, if any, is wider than the context or begins after the last layer."""
-    return (
-        not window
-        or hparams.get("sliding_window") is None
-        or hparams["sliding_window"] >= hparams["max_position_embeddings"]
-        or hparams.get("max_window_layers", 28) >= hparams["num_hidden_layers"]
-    )
+FULL_ATTENTION = "llama.cpp computes full attention for this architecture"
 
 
+def is_flag(value: Any, _: HParams) -> bool:
+    return isinstance(value, bool)
+
+
+def window_is_idle(hparams: HParams) -> bool:
+    """Whether the sliding window, if any, is at least as wide as the context."""
+    window = hparams.get("sliding_window")
+    return window is None or window >= hparams["max_position_embeddings"]
+
+
+# Without these keys transformers would slide over 4096 tokens where a config asks for sliding at all.
+WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+NEVER_SLIDES = Honoured(
+    "use_sliding_window",
+    lambda v, h: not v or window_is_idle(h) or h["max_window_layers"] >= h["num_hidden_layers"],
+    FULL_ATTENTION,
+)
 WHOLE_HEADS = Honoured("partial_rotary_factor", is_one, "llama.cpp rotates whole heads for this architecture")
 FULL_HEADS = (
     Honoured(
@@ -66,7 +76,8 @@ EXPERTS_IN_ALL_LAYERS = (
     Honoured("decoder_sparse_step", is_one, "llama.cpp needs experts in every layer of this architecture"),
     Honoured("mlp_only_layers", is_neutral, "llama.cpp needs experts in every layer of this architecture"),
 )
-BIAS_FLAG = Honoured("attention_bias", lambda v, _: isinstance(v, bool), "it must be true or false")
+SHARED = Honoured("shared_expert_intermediate_size", lambda v, _: v > 0, "there is one shared expert")
+BIAS_FLAG = Honoured("attention_bias", is_flag, "it must be true or false")
 ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
 COMMON = (
@@ -74,7 +85,7 @@ COMMON = (
     Honoured("is_causal", lambda v, _: v is True, "llama.cpp computes causal attention for this architecture"),
     Honoured("layer_types", only_full_attention, "llama.cpp computes full attention in every layer of it"),
     Honoured("auto_map", runs_no_own_model_code, "the model brings its own code, which is never run"),
-    Honoured("tie_word_embeddings", lambda v, _: isinstance(v, bool), "it must be true or false"),
+    Honoured("tie_word_embeddings", is_flag, "it must be true or false"),
     *(
         Honoured(key, is_neutral, ANOTHER_CLASS)
         for key in (
@@ -92,6 +103,8 @@ COMMON = (
             "rope_interleaved",
             "no_rope_layers",
             "clip_qkv",
+            "n_shared_experts",
+            "shared_expert_intermediate_size",
             "text_config",
             "vision_config",
             "mrope_section",
@@ -100,6 +113,9 @@ COMMON = (
     *(
         Honoured(key, is_one, ANOTHER_CLASS)
         for key in (
+            "n_group",
+            "topk_group",
+            "routed_scaling_factor",
             "logit_scale",
             "logits_scaling",
             "embedding_multiplier",

@@ -21,7 +21,7 @@ from convert.architectures.blocks import (
     head_needed,
 )
 from convert.architectures.blocks import dims as common_dims
-from convert.honoured import BIAS_FLAG, FULL_HEADS, Honoured, is_neutral
+from convert.honoured import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, Honoured, window_is_idle
 from convert.hparams import HParams, kv_heads
 from convert.metadata import KV, is_number
 from convert.rope import rope_metadata, rotated
@@ -137,9 +137,8 @@ GLM = Architecture(
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QKV_BIAS, *GATE_UP),
     honoured=(
         BIAS_FLAG,
-        Honoured("partial_rotary_factor", lambda v, _: True, ""),
         FULL_HEADS[0],
-        Honoured("use_sliding_window", is_neutral, "llama.cpp computes full attention for this architecture"),
+        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
     ),
     common=common,
     metadata=metadata,

@@ -82,6 +82,8 @@ EXPERT_RULES = (
     Honoured("n_routed_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
     Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with n_routed_experts"),
     Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more can be used than there are"),
+    Honoured("n_shared_experts", lambda v, _: v > 0, "the architecture has shared experts"),
+    Honoured("routed_scaling_factor", lambda v, _: v > 0, "llama.cpp takes only a positive factor"),
     Honoured("n_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
     Honoured("topk_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
     Honoured("scoring_func", lambda v, _: v == "sigmoid", "the architecture scores experts by a sigmoid"),

@@ -35,7 +35,7 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    """How many dense layers lead; and what llama.cpp sees as one key-value head of the rotated size."""
+    """How many dense layers lead; and that llama.cpp sees a single key-value head."""
     kinds = hparams.get("mlp_layer_types")
     if isinstance(kinds, list) and "sparse" in kinds:
         dense = kinds.index("sparse")
@@ -45,8 +45,12 @@ def derived(hparams: HParams, names: frozenset[str]) -> HParams:
         "first_k_dense_replace": dense,
         "moe_layers": range(dense, hparams["block_count"]),
         "num_key_value_heads": 1,
-        "head_dim": hparams["qk_rope_head_dim"],
     }
+
+
+def common(arch: str, hparams: HParams) -> list[KV]:
+    """Without lengths of keys and values: those of this attention follow."""
+    return common_metadata(arch, {**hparams, "head_dim": None})
 
 
 def metadata(hparams: HParams) -> list[KV]:
@@ -89,7 +93,7 @@ LATENT_ATTENTION = (
 GLM4_MOE_LITE = Architecture(
     hf_names=("Glm4MoeLiteForCausalLM",),
     name="deepseek2",
-    aliases={"n_routed_experts": "num_experts"},
+    aliases={"n_routed_experts": "num_experts", "qk_rope_head_dim": "head_dim"},  # the part of a head that is rotated
     defaults={
         "vocab_size": 154880,
         "hidden_size": 2048,
@@ -101,6 +105,7 @@ GLM4_MOE_LITE = Architecture(
         "kv_lora_rank": 512,
         "qk_nope_head_dim": 192,
         "qk_rope_head_dim": 64,
+        "head_dim": 64,
         "v_head_dim": 256,
         "hidden_act": "silu",
         "max_position_embeddings": 202752,
@@ -145,7 +150,7 @@ GLM4_MOE_LITE = Architecture(
         ),
         *EXPERT_RULES,
     ),
-    common=common_metadata,
+    common=common,
     metadata=metadata,
     special_tokens=SPECIAL_TOKENS,
 )

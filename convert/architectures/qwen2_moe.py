@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convert.architecture import Architecture, always
+from convert.architecture import Architecture
 from convert.architectures.blocks import (
     ATTENTION,
     ENDS,
@@ -16,9 +16,23 @@ from convert.architectures.blocks import (
     find_fused,
     when,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, FULL_HEADS, Honoured, never_slides
+from convert.honoured import (
+    EXPERTS_IN_ALL_LAYERS,
+    FULL_ATTENTION,
+    FULL_HEADS,
+    SHARED,
+    WINDOW_DEFAULTS,
+    Honoured,
+    is_flag,
+    is_neutral,
+    window_is_idle,
+)
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
+
+
+def has_qkv_bias(hparams: HParams) -> bool:
+    return hparams["qkv_bias"]
 
 
 def metadata(hparams: HParams) -> list[KV]:
@@ -31,8 +45,8 @@ def metadata(hparams: HParams) -> list[KV]:
 QWEN2_MOE = Architecture(
     hf_names=("Qwen2MoeForCausalLM",),
     name="qwen2moe",
-    aliases={"num_local_experts": "num_experts"},
     defaults={
+        **WINDOW_DEFAULTS,
         "vocab_size": 151936,
         "hidden_size": 2048,
         "intermediate_size": 5632,
@@ -59,17 +73,24 @@ QWEN2_MOE = Architecture(
         *ENDS,
         *TWO_NORMS,
         *ATTENTION,
-        *when(always, *QKV_BIAS),
+        *when(has_qkv_bias, *QKV_BIAS),
         *ROUTER,
         *EXPERTS,
         *SHARED_EXPERT,
     ),
     honoured=(
         Honoured("norm_topk_prob", lambda v, _: v is False, "llama.cpp never normalises the experts' weights here"),
-        Honoured("qkv_bias", lambda v, _: v is True, "llama.cpp needs the biases for this architecture"),
+        Honoured("qkv_bias", is_flag, "it must be true or false"),
+        Honoured("attention_bias", is_neutral, "qkv_bias says it for this architecture"),
         Honoured("tie_word_embeddings", lambda v, _: v is False, "llama.cpp needs an output matrix here"),
         *EXPERTS_IN_ALL_LAYERS,
-        Honoured("use_sliding_window", never_slides, "llama.cpp computes full attention for this architecture"),
+        SHARED,
+        # Here the layers below max_window_layers slide as well, and only those.
+        Honoured(
+            "use_sliding_window",
+            lambda v, h: not v or window_is_idle(h) or h["max_window_layers"] <= 0,
+            FULL_ATTENTION,
+        ),
         *FULL_HEADS,
     ),
     common=common_metadata,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from convert.architecture import Architecture
 from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QK_NORM, TWO_NORMS, dims
-from convert.honoured import NO_BIAS, WHOLE_HEADS, Honoured, never_slides
+from convert.honoured import NEVER_SLIDES, NO_BIAS, WHOLE_HEADS, WINDOW_DEFAULTS
 from convert.hparams import common_metadata
 
 QWEN3 = Architecture(
     hf_names=("Qwen3ForCausalLM",),
     name="qwen3",
     defaults={
+        **WINDOW_DEFAULTS,
         "vocab_size": 151936,
         "num_key_value_heads": 32,
         "head_dim": 128,
@@ -21,9 +22,10 @@ QWEN3 = Architecture(
         "tie_word_embeddings": False,
     },
     dims=dims,
+    sizes=("head_dim",),
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QK_NORM, *DENSE),
     honoured=(
-        Honoured("use_sliding_window", never_slides, "llama.cpp computes full attention for this architecture"),
+        NEVER_SLIDES,
         NO_BIAS,
         WHOLE_HEADS,
     ),

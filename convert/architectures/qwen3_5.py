@@ -21,7 +21,7 @@ from convert.architectures.blocks import (
     at,
     find_fused,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, Honoured
+from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.ops import (
@@ -141,6 +141,6 @@ QWEN3_5_MOE = replace(
         *SHARED_EXPERT,
         *linear.NEXTN,
     ),
-    honoured=(*QWEN3_5.honoured, *EXPERTS_IN_ALL_LAYERS),
+    honoured=(*QWEN3_5.honoured, *EXPERTS_IN_ALL_LAYERS, SHARED),
     metadata=moe_metadata,
 )

@@ -14,7 +14,15 @@ from convert.architectures.blocks import (
     dims,
     find_fused,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, NO_BIAS, WHOLE_HEADS, Honoured, never_slides
+from convert.honoured import (
+    EXPERTS_IN_ALL_LAYERS,
+    FULL_ATTENTION,
+    NO_BIAS,
+    WHOLE_HEADS,
+    WINDOW_DEFAULTS,
+    Honoured,
+    window_is_idle,
+)
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 
@@ -28,6 +36,7 @@ QWEN3_MOE = Architecture(
     name="qwen3moe",
     aliases={"num_local_experts": "num_experts"},
     defaults={
+        **WINDOW_DEFAULTS,
         "vocab_size": 151936,
         "hidden_size": 2048,
         "intermediate_size": 6144,
@@ -46,12 +55,13 @@ QWEN3_MOE = Architecture(
     dims=dims,
     derived=find_fused,
     renames=FUSED_NAMES,
-    sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "head_dim"),
+    sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size"),
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QK_NORM, *ROUTER, *EXPERTS),
     honoured=(
         Honoured("norm_topk_prob", lambda v, _: v is True, "llama.cpp always normalises the chosen experts' weights"),
         *EXPERTS_IN_ALL_LAYERS,
-        Honoured("use_sliding_window", never_slides, "llama.cpp computes full attention for this architecture"),
+        # Here max_window_layers keeps no layer from sliding.
+        Honoured("use_sliding_window", lambda v, h: not v or window_is_idle(h), FULL_ATTENTION),
         NO_BIAS,
         WHOLE_HEADS,
     ),

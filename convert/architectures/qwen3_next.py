@@ -15,7 +15,7 @@ from convert.architectures.blocks import (
     at,
     find_fused,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, Honoured
+from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.ops import grouped_qkv, grouped_z
@@ -95,6 +95,7 @@ QWEN3_NEXT = Architecture(
     honoured=(
         *linear.HONOURED,
         *EXPERTS_IN_ALL_LAYERS,
+        SHARED,
         Honoured("norm_topk_prob", lambda v, _: v is True, "llama.cpp always normalises the chosen experts' weights"),
     ),
     common=common_metadata,

@@ -8,7 +8,6 @@ repository brings its own tokenizer's code, a stand-in built on the library that
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 PRE_TOKENIZERS = {
@@ -44,7 +43,7 @@ def main() -> None:
             return PRE_TOKENIZERS[model.hf_arch]
 
     def without_its_code(folder: Any, *arguments: Any, **options: Any) -> Any:
-        return stand_in(Path(folder)) or from_files(folder, *arguments, **options)
+        return from_files(folder, *arguments, **options)
 
     def set_right_epsilon(model: Any) -> None:
         """llama.cpp's loader refuses the file otherwise, and the second step with it."""
