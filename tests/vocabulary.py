@@ -149,19 +149,15 @@ MERGES = merges()
 ORDINARY = [*sorted(byte_alphabet()), *("".join(pair) for pair in MERGES)]
 
 
-def base(family: str) -> int:
-    """How many ids come before the special tokens. ChatGLM3's SentencePiece model has `<unk> <s> </s>` more."""
-    return len(ORDINARY) + (3 if family == "chatglm3" else 0)
-
-
-def token_id(family: str, text: str) -> int:
-    """The id of one of the family's special tokens."""
-    return base(family) + [content for content, _ in SPECIALS[family]].index(text)
+def token_id(family: str, text: str, start: int | None = None) -> int:
+    """The id of one of the family's special tokens; start: that of the first one, if the vocabulary is another."""
+    first = len(ORDINARY) if start is None else start
+    return first + [content for content, _ in SPECIALS[family]].index(text)
 
 
 def size(family: str) -> int:
     """How many ids have a token; a checkpoint's `vocab_size` is larger."""
-    return base(family) + len(SPECIALS[family])
+    return len(ORDINARY) + len(SPECIALS[family])
 
 
 def write(path: Path, family: str, *, merge_pairs: bool) -> None:
@@ -190,7 +186,7 @@ def tokenizer_json(family: str, *, merge_pairs: bool) -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": base(family) + i, "content": text, "single_word": False, "lstrip": False}
+            {"id": len(ORDINARY) + i, "content": text, "single_word": False, "lstrip": False}
             | {"rstrip": False, "normalized": False, "special": special}
             for i, (text, special) in enumerate(SPECIALS[family])
         ],

@@ -55,7 +55,7 @@ def build(
     vocab_gap: int = 24,
     merge_pairs: bool = False,
     template: str = "config",
-    tokenizer: Callable[[Path, str], None] | None = None,
+    tokenizer: Callable[[Path, str], int] | None = None,
     config: Mapping[str, Any] | None = None,
     without: Iterable[str] = (),
     seed: int = 1,
@@ -72,34 +72,36 @@ def build(
     scaling: entries for rope_scaling / rope_parameters, such as type, factor.
     vocab, vocab_gap: size of the vocabulary, or how many ids without a token end it.
     template: where the chat template lies: "config", "file" (chat_template.jinja), "named" (a list), "none".
-    tokenizer: called with the folder and the family's name of its vocabulary, to write the tokenizer's own file
-        (tokenizer.json, tokenizer.model, qwen.tiktoken) in place of the usual one.
+    tokenizer: called with the folder and the vocabulary's name in tests.vocabulary.SPECIALS, to write the file that
+        holds the vocabulary in place of the usual one; returns how many ids come before the special tokens.
+        ChatGLM3 has none without it.
     config, without: keys of config.json (if nested, of its text part) to set and to leave out, last of all.
     sizes: fields of tests.checkpoints.family.Sizes, such as layers, hidden, tied, experts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind = FAMILIES[family]
-    vocab = vocab or vocabulary.size(kind.tokens) + vocab_gap
-    size = Sizes(**{"vocab": vocab, **kind.sizes, **sizes})
+    start = len(vocabulary.ORDINARY)
+    if tokenizer:
+        start = tokenizer(folder, kind.tokens)
+    elif kind.tokenizer_file:
+        vocabulary.write(folder / kind.tokenizer_file, kind.tokens, merge_pairs=merge_pairs)
+    write_tokenizer_config(folder, kind.tokens, template=template)
 
+    vocab = vocab or start + len(vocabulary.SPECIALS[kind.tokens]) + vocab_gap
+    size = Sizes(**{"vocab": vocab, **kind.sizes, **sizes})
     settings = model_config(kind, size, dtype, rope=rope or kind.rope_style, scaling=scaling) | dict(config or {})
     settings = {key: value for key, value in settings.items() if key not in set(without)}
     if kind.whole:
-        settings = with_ids(kind.whole(settings, size), kind.tokens)
-    write_json(folder / "config.json", settings)
+        settings = kind.whole(settings, size)
+    write_json(folder / "config.json", with_ids(settings, kind.tokens, start))
     if ends := vocabulary.EOS[kind.tokens]:
-        write_json(folder / "generation_config.json", generation_config(kind.tokens, ends))
-    write_tokenizer_config(folder, kind.tokens, template=template)
-    if tokenizer:
-        tokenizer(folder, kind.tokens)
-    elif kind.tokenizer_file:
-        vocabulary.write(folder / kind.tokenizer_file, kind.tokens, merge_pairs=merge_pairs)
+        write_json(folder / "generation_config.json", with_ids(generation_config(ends), kind.tokens, start))
 
-    tensors = {
-        name: weights(name, shape, tensor_dtype(kind, name, shape, dtype, norm_dtype), seed, norm_middle=middle)
-        for name, shape in kind.tensors(size).items()
-        for middle in [1 if name.endswith(kind.plain_norms) else kind.norm_middle]
-    }
+    tensors: dict[str, Stored] = {}
+    for name, shape in kind.tensors(size).items():
+        middle = 1 if name.endswith(kind.plain_norms) else kind.norm_middle
+        stored_as = "f32" if name.endswith(kind.float32) else (norm_dtype or dtype) if len(shape) == 1 else dtype
+        tensors[name] = weights(name, shape, stored_as, seed, norm_middle=middle)
     if size.tied and lm_head is None:
         del tensors[kind.head]
     if lm_head == "same":
@@ -111,8 +113,8 @@ def build(
 def model_config(
     kind: Family, size: Sizes, dtype: str, *, rope: str, scaling: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """config.json, or its text part."""
-    settings = with_ids(kind.config, kind.tokens)
+    """config.json, or its text part, with texts for the ids of special tokens."""
+    settings = dict(kind.config)
     if rope == "new":
         settings.pop("rope_scaling", None)
         parameters = {"rope_theta": None, "rope_type": "default", **kind.rope, **(scaling or {})}
@@ -123,20 +125,27 @@ def model_config(
     return settings | {key: value for key, name in kind.size_keys.items() if (value := getattr(size, name)) is not None}
 
 
-def with_ids(settings: Mapping[str, Any], tokens: str) -> dict[str, Any]:
-    """Texts of special tokens become their ids."""
+def generation_config(ends: list[str]) -> dict[str, Any]:
+    sampling = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
+    return {"eos_token_id": ends, "pad_token_id": "<|endoftext|>", **sampling}
+
+
+def with_ids(settings: Mapping[str, Any], tokens: str, start: int) -> dict[str, Any]:
+    """The same with ids for the texts of special tokens, of which `start` is the first one's."""
 
     def ids(value: Any) -> Any:
         if isinstance(value, list):
             return [ids(one) for one in value]
-        return vocabulary.token_id(tokens, value) if isinstance(value, str) else value
+        return vocabulary.token_id(tokens, value, start) if isinstance(value, str) else value
 
-    return {key: ids(value) if key.endswith("_token_id") else value for key, value in settings.items()}
-
-
-def generation_config(tokens: str, ends: list[str]) -> dict[str, Any]:
-    sampling = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
-    return with_ids({"eos_token_id": ends, "pad_token_id": "<|endoftext|>"}, tokens) | sampling
+    return {
+        key: with_ids(value, tokens, start)
+        if isinstance(value, dict)
+        else ids(value)
+        if key.endswith("_token_id")
+        else value
+        for key, value in settings.items()
+    }
 
 
 def write_tokenizer_config(folder: Path, tokens: str, *, template: str = "config") -> None:
@@ -158,12 +167,6 @@ def write_tokenizer_config(folder: Path, tokens: str, *, template: str = "config
 def tensor_shapes(family: str, **sizes: Any) -> dict[str, tuple[int, ...]]:
     """Names and shapes (rows = outputs first) of all tensors, the head included, experts one by one."""
     return FAMILIES[family].tensors(Sizes(**{**FAMILIES[family].sizes, **sizes}))
-
-
-def tensor_dtype(kind: Family, name: str, shape: tuple[int, ...], dtype: str, norm_dtype: str | None) -> str:
-    if name.endswith(kind.float32):
-        return "f32"
-    return (norm_dtype or dtype) if len(shape) == 1 else dtype
 
 
 def laid_out(tensors: dict[str, Stored], layout: str, mtp_layout: str | None) -> dict[str, Stored]:

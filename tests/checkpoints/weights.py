@@ -24,7 +24,7 @@ NORMS = ("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight", "norm_embed
 # a router that decides, a convolution that lets its input through, states that last for some tokens.
 OTHERS = {
     "mlp.gate.weight": (4, 0),
-    "e_score_correction_bias": (4, 0),
+    "e_score_correction_bias": (8, 0),
     "conv1d.weight": (8, 0),
     "A_log": (16, 0),
     "dt_bias": (8, -2),
