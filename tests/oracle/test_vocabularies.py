@@ -42,7 +42,7 @@ def upstream(folder: Path, module: str, name: str, method: str) -> list[tuple[st
 def test_qwen1(config: dict[str, Any], tmp_path: Path) -> None:
     kind = Kind(config, {**KINDS["qwen"].files, "generation_config__json": {}}, KINDS["qwen"].fallback)
     ours = kind.metadata(tmp_path, vocab_size=SIZE)
-    theirs = upstream(tmp_path, "qwen", "QwenModel", "set_vocab")
+    theirs = upstream(tmp_path, "qwen", "QwenModel", "_set_vocab_qwen")
     assert sorted(theirs) == sorted(ours.items()) and [key for key, _ in theirs] == list(ours)
 
 

@@ -22,12 +22,11 @@ class Recorder:
 
 def main() -> None:
     source, folder, module, name, method = sys.argv[1:]
-    sys.path[:0] = [f"{source}/gguf-py", source, str(Path(__file__).parents[2])]
+    sys.path[:0] = [f"{source}/gguf-py", source]
     import importlib
 
     import transformers
-
-    from tests.oracle.own_tokenizers import stand_in
+    from own_tokenizers import stand_in  # beside this script; the source has a package named tests, too
 
     transformers.AutoTokenizer.from_pretrained = lambda path, **_: stand_in(Path(path))
     model_class = getattr(importlib.import_module(f"conversion.{module}"), name)
