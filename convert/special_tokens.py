@@ -80,6 +80,10 @@ def mark_other_ends(special: dict[str, int], ends: Iterable[int], texts: Sequenc
     for id in ends:
         if not 0 <= id < len(texts):
             raise CheckpointError(f"eos_token_id {id} is outside the vocabulary of {len(texts)}")
+        if texts[id] == f"[PAD{id}]":
+            raise CheckpointError(
+                f"the configs call {id} the end, but the tokenizer files have no token there", "is a file incomplete?"
+            )
         if id in (special.get("eos"), special.get("eot"), special.get("eom")) or texts[id] in END_BY_TEXT:
             continue
         free = next((kind for kind in ("eos", "eot", "eom") if kind not in special), None)

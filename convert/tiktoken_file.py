@@ -54,6 +54,10 @@ def read_glm4(data: bytes, added: Iterable[AddedToken], size: int, file: str) ->
     """
     ranks = read_ranks(data, file)
     tokens = {token.id: token for token in added}
+    if (first := min(tokens, default=len(ranks))) > len(ranks):
+        raise CheckpointError(
+            f"{file} has {len(ranks)} tokens, but tokenizer_config.json puts {tokens[first].text!r} at {first}", AGAIN
+        )
     texts = {token.text for token in tokens.values()}
     tokens |= {
         token.id: token

@@ -40,6 +40,7 @@ CORPUS = (
     "cafe\u0301 nai\u0308ve A\u030angstro\u0308m \u1100\u1161\u11a8 — café naïve",
     "😀 🚀🚀 👩‍👩‍👧‍👦 🏳️‍🌈 ✅ ❤️ 🇨🇳",
     "def f(x: int) -> str:\n    return f'{x!r}' if x >= 0 else None  # ok\n\n\tif (a && b) { c++; }\n",
+    "people stop at sophists' geopolitics; sop eop <0x0A> ▁",
     "<tag attr='1'>&amp;</tag> https://example.com/?q=a%20b&c=d_e-f.html ```py\nprint()\n```",
     "''''''```````\"\"\"\"......!!!!!!?????? ======= ~~~ \u00a0\u2003\u200b\ufeff \x00\x7f",
 )

@@ -12,6 +12,7 @@ from convert.checkpoint import open_checkpoint
 from convert.errors import CheckpointError, EdgeError, UnsupportedError
 from convert.tokenizer import tokenizer_metadata
 from tests.checkpoints import build, edit_json, read_json, write_json
+from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, tiktoken_file
 
 
 def keys_of(folder: Path) -> dict[str, Any]:
@@ -69,6 +70,8 @@ def test_unknown_pre_tokenizer_names_the_nearest_and_the_difference(qwen: Path) 
         lambda c: c["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
         lambda c: c["pre_tokenizer"]["pretokenizers"][0].update(behavior="Removed"),
         lambda c: c.update(normalizer={"type": "Lowercase"}),
+        lambda c: c.update(normalizer=None),
+        lambda c: c["model"].update(ignore_merges=True),
         lambda c: c["model"].update(type="Unigram"),
         lambda c: c["model"].update(vocab=[]),
         lambda c: c["model"].update(merges=["a"]),
@@ -91,7 +94,7 @@ def test_what_llama_cpp_cannot_do_or_the_files_get_wrong_is_refused(qwen: Path, 
 
 def test_missing_tokenizer(qwen: Path) -> None:
     (qwen / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json, qwen\.tiktoken or tokenizer\.model"):
         keys_of(qwen)
 
 
@@ -160,3 +163,128 @@ def test_r1_distill_is_told_from_qwen2_by_its_token(qwen: Path) -> None:
     assert keys_of(qwen)["ggml.pre"] == "qwen2"
     edit_tokenizer(qwen, change)
     assert keys_of(qwen)["ggml.pre"] == "deepseek-r1-qwen"
+
+
+def test_qwen35_joins_combining_marks_to_words(qwen: Path) -> None:
+    """Its regex is Qwen2's with \\p{M} in two places."""
+
+    def change(content: Any) -> None:
+        pattern = content["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+        pattern["Regex"] = pattern["Regex"].replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(r"\s\p{L}", r"\s\p{L}\p{M}")
+
+    edit_tokenizer(qwen, change)
+    assert keys_of(qwen)["ggml.pre"] == "qwen35"
+
+
+def test_glms_two_kinds_are_told_apart_by_ignore_merges(glm: Path) -> None:
+    """llama.cpp's glm4 looks for whole pieces first, its chatglm-bpe has the same regex and does not."""
+    assert keys_of(glm)["ggml.pre"] == "glm4"
+    edit_tokenizer(glm, lambda content: content["model"].update(ignore_merges=False))
+    assert keys_of(glm)["ggml.pre"] == "chatglm-bpe"
+
+
+def test_glm_is_not_normalized(glm: Path) -> None:
+    edit_tokenizer(glm, lambda content: content.update(normalizer={"type": "NFC"}))
+    with pytest.raises(UnsupportedError, match=r"normalizes text by 'NFC'.*glm4 only nothing"):
+        keys_of(glm)
+
+
+def test_ids_of_the_text_part_count(tmp_path: Path) -> None:
+    """Qwen3.5 nests the settings of its text model; its only end token was lost."""
+    config = {"text_config": {"bos_token_id": 7, "eos_token_id": 8}}
+    found = KINDS["glm-4"].metadata(tmp_path / "a", **config)
+    assert (found["tokenizer.ggml.bos_token_id"], found["tokenizer.ggml.eos_token_id"]) == (7, 8)
+    found = KINDS["glm-4"].metadata(tmp_path / "b", bos_token_id=9, **config)
+    assert found["tokenizer.ggml.bos_token_id"] == 9  # as llama.cpp's converter reads it
+
+
+def test_the_list_of_ends_in_the_text_part_counts(tmp_path: Path) -> None:
+    kind = Kind({}, KINDS["glm-4"].files, {})
+    found = kind.metadata(tmp_path, text_config={"eos_token_id": [8, 9]})
+    assert (found["tokenizer.ggml.eos_token_id"], found["tokenizer.ggml.eot_token_id"]) == (8, 9)
+
+
+@pytest.mark.parametrize("name", ["glm-4", "chatglm3"])
+def test_a_turn_ends_where_no_config_says_so(name: str, tmp_path: Path) -> None:
+    """ChatGLM3's config names </s> only: answers ran on into a turn of the user's."""
+    found = KINDS[name].metadata(tmp_path)
+    for kind, text in ENDS.items():
+        assert found["tokenizer.ggml.tokens"][found[f"tokenizer.ggml.{kind}_token_id"]] == text
+
+
+def test_the_keys_of_chatglm3(tmp_path: Path) -> None:
+    """In llama.cpp's order: scores between texts and types, no merges."""
+    found = KINDS["chatglm3"].metadata(tmp_path)
+    assert [key.removeprefix("tokenizer.") for key in found] == [
+        *("ggml.model", "ggml.pre", "ggml.tokens", "ggml.scores", "ggml.token_type"),
+        *("ggml.eos_token_id", "ggml.padding_token_id", "ggml.eot_token_id", "ggml.eom_token_id", "chat_template"),
+    ]
+    assert (found["tokenizer.ggml.eos_token_id"], found["tokenizer.ggml.padding_token_id"]) == (2, 0)
+
+
+def test_the_special_tokens_of_qwen1(tmp_path: Path) -> None:
+    """The final revision names none in config.json, the first one does."""
+    found = KINDS["qwen"].metadata(tmp_path / "a")
+    end = found["tokenizer.ggml.tokens"].index("<|endoftext|>")
+    assert [found[f"tokenizer.ggml.{kind}_token_id"] for kind in ("bos", "eos", "unknown")] == [end] * 3
+    assert not {"eot", "eom", "padding"} & {key.split(".")[-1].removesuffix("_token_id") for key in found}
+    first = KINDS["qwen"].metadata(tmp_path / "b", n_embd=64, bos_token_id=end, eos_token_id=end)
+    assert [first[f"tokenizer.ggml.{kind}_token_id"] for kind in ("bos", "eos", "unknown")] == [end] * 3
+
+
+def test_the_words_that_stop_qwen1(tmp_path: Path) -> None:
+    """Its generation_config.json lists sequences; one of a single token that llama.cpp would not stop at gets a key."""
+    kind = KINDS["qwen"]
+    end = kind.metadata(tmp_path / "a")["tokenizer.ggml.eos_token_id"]
+    words = {"chat_format": "chatml", "stop_words_ids": [[end], [end + 2], [end + 1], [7, 8], "?"]}
+    found = Kind({}, {**kind.files, "generation_config__json": words}, kind.fallback).metadata(tmp_path / "b")
+    assert found["tokenizer.ggml.eot_token_id"] == end + 1  # <|im_start|>
+    assert "tokenizer.ggml.eom_token_id" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "generation", "has_one"),
+    [
+        ("qwen", {}, {"chat_format": "chatml"}, True),
+        ("qwen", {}, {"chat_format": "raw"}, False),
+        ("qwen", {}, {}, False),
+        ("glm-4", {}, {}, True),
+        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b-chat"}, {}, True),
+        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, {}, False),
+        ("chatglm3", {"_name_or_path": "THUDM/chatglm3-6b"}, {}, True),
+        ("chatglm3", {"_name_or_path": "D:\\models\\chatglm3-6b-base"}, {}, False),
+    ],
+)
+def test_a_template_where_only_code_had_one(
+    name: str, config: dict[str, Any], generation: dict[str, Any], has_one: bool, tmp_path: Path
+) -> None:
+    kind = Kind(config, {**KINDS[name].files, "generation_config__json": generation}, {})
+    assert ("tokenizer.chat_template" in kind.metadata(tmp_path)) == has_one
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("[gMASK]<sop>{{ x }}", "[gMASK]<sop>{{ x }}"),
+        ("{{ '[gMASK]sop' }}{{ x }}", "{{ '[gMASK]<sop>' }}{{ x }}"),
+        ("{%- if x %}{{ x }}{% endif %}", "[gMASK]<sop>{%- if x %}{{ x }}{% endif %}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["glm-4", "chatglm3"])
+def test_a_template_begins_with_the_prefix_once(name: str, theirs: str, ours: str, tmp_path: Path) -> None:
+    """The published tokenizers put [gMASK]<sop> before every prompt; llama.cpp does not."""
+    files = {**KINDS[name].files, "tokenizer_config__json": {"chat_template": theirs}}
+    assert Kind({}, files, {}).metadata(tmp_path)["tokenizer.chat_template"] == ours
+
+
+@pytest.mark.parametrize("file", ["qwen__tiktoken", "tokenizer__model"])
+def test_pointer_instead_of_the_file(file: str, tmp_path: Path) -> None:
+    found = checkpoint(tmp_path, {}, **{file: b"version https://git-lfs.github.com/spec/v1\noid sha256:57d9\n"})
+    with pytest.raises(CheckpointError, match="git-lfs pointer"):
+        tokenizer_metadata(found, 1200, {})
+
+
+def test_tokenizer_json_goes_before_the_older_files(glm: Path) -> None:
+    before = keys_of(glm)
+    (glm / "tokenizer.model").write_bytes(tiktoken_file(impure_tokens()))
+    assert keys_of(glm) == before
