@@ -5,6 +5,7 @@ A wrong value here would not fail: it would give a file that loads, answers, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,19 @@ class Honoured:
 
 def is_neutral(value: Any, _: HParams) -> bool:
     return value in (False, 0, "") or value == [] or value == {}
+
+
+def is_true(value: Any, _: HParams) -> bool:
+    return value is True
+
+
+def names_only(known: re.Pattern[str], auto_map: Any) -> bool:
+    """Whether every class of an ``auto_map`` is a known one."""
+    return all(known.fullmatch(name) for entry in auto_map.values() for name in listed(entry) if name)
+
+
+def listed(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
 
 
 def is_one(value: Any, _: HParams) -> bool:
@@ -141,5 +155,5 @@ def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
 def is_accepted(rule: Honoured, value: Any, hparams: HParams) -> bool:
     try:
         return rule.accepts(value, hparams)
-    except TypeError:  # a value of another kind altogether
+    except (TypeError, AttributeError):  # a value of another kind altogether
         return False

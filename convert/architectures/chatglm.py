@@ -6,7 +6,7 @@ of it is run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from typing import Any
 
 from convert.architecture import Architecture, TensorRule
@@ -21,12 +21,22 @@ from convert.architectures.blocks import (
     head_needed,
 )
 from convert.architectures.blocks import dims as common_dims
-from convert.honoured import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, Honoured, window_is_idle
-from convert.hparams import HParams, kv_heads
-from convert.metadata import KV, is_number
+from convert.honoured import (
+    BIAS_FLAG,
+    FULL_ATTENTION,
+    FULL_HEADS,
+    Honoured,
+    is_neutral,
+    is_true,
+    names_only,
+    window_is_idle,
+)
+from convert.hparams import HParams, kv_heads, number
+from convert.metadata import KV
 from convert.rope import rope_metadata, rotated
 
 CHATGLM_LAYER = "transformer.encoder.layers.{i}."
+HEADS = "llama.cpp needs kv_channels x num_attention_heads = hidden_size for this architecture"
 SPECIAL_TOKENS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
 
 
@@ -36,12 +46,10 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 
 def derived(hparams: HParams, names: frozenset[str]) -> dict[str, Any]:
-    """ChatGLM's own words for heads and rotation; the base frequency is 10000 times a ratio."""
-    ratio = hparams.get("rope_ratio", 1)
-    shared = hparams.get("multi_query_attention") and hparams.get("multi_query_group_num")
+    """ChatGLM rotates half of each head, with a base frequency of 10000 times a ratio."""
     return {
-        "num_key_value_heads": shared or hparams.get("num_attention_heads"),
-        "rope_theta": 10000.0 * ratio if is_number(ratio) else ratio,
+        "num_key_value_heads": hparams["multi_query_group_num"],
+        "rope_theta": 10000.0 * number(hparams, "rope_ratio"),
     }
 
 
@@ -71,10 +79,29 @@ def stored(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
     return tuple(TensorRule(CHATGLM_LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
 
 
-def runs_known_code(value: Any, _: HParams) -> bool:
-    """The repository's own modelling code is not run; this is the one class whose computation is known."""
-    return isinstance(value, Mapping)
+def rotates_by_base(ratio: Any, hparams: HParams) -> bool:
+    """ChatGLM2 divides positions by the ratio where its successors multiply the base."""
+    return ratio > 0 and (ratio == 1 or "chatglm2" not in str(hparams.get("_name_or_path")).lower())
 
+
+# Of the repository's own modelling code nothing is run; of these classes it is known what they compute.
+KNOWN_CODE = re.compile(r"(modeling|configuration|tokenization)_chatglm\.ChatGLM\w+")
+CODE_RULES = (
+    Honoured("auto_map", lambda v, _: names_only(KNOWN_CODE, v), "the model brings its own code, which is never run"),
+    Honoured("multi_query_attention", is_true, "llama.cpp needs queries, keys and values one after the other"),
+    Honoured("multi_query_group_num", lambda v, h: h["num_attention_heads"] % v == 0, "heads must share evenly"),
+    Honoured("kv_channels", lambda v, h: v * h["num_attention_heads"] == h["hidden_size"] and v % 4 == 0, HEADS),
+    Honoured("add_bias_linear", is_neutral, "llama.cpp has no biases there"),
+    Honoured("apply_residual_connection_post_layernorm", is_neutral, "llama.cpp adds the residual before the norm"),
+    Honoured("post_layer_norm", is_true, "llama.cpp always applies the last norm"),
+    Honoured("rmsnorm", is_true, "llama.cpp computes RMS norms"),
+    Honoured("original_rope", is_true, "another rotation than the one that is known"),
+    Honoured("quantization_bit", is_neutral, "convert the original checkpoint, not a quantized one"),
+    Honoured("pre_seq_len", is_neutral, "a trained prefix has no place in a GGUF"),
+    Honoured("rope_ratio", rotates_by_base, "chatglm2 uses the ratio in another way"),
+    Honoured("num_layers", lambda v, h: v == h["num_hidden_layers"], "it disagrees with num_hidden_layers"),
+    Honoured("tie_word_embeddings", is_neutral, "this architecture has its own output matrix"),
+)
 
 CHATGLM = Architecture(
     hf_names=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
@@ -89,10 +116,14 @@ CHATGLM = Architecture(
     },
     defaults={
         "rms_norm_eps": 1e-5,
+        "rope_ratio": 1,
         "partial_rotary_factor": 0.5,
         "tie_word_embeddings": False,
         "attention_bias": False,
+        "multi_query_attention": False,
+        "multi_query_group_num": 1,
     },
+    sizes=("multi_query_group_num",),
     dims=dims,
     derived=derived,
     tensors=(
@@ -109,7 +140,7 @@ CHATGLM = Architecture(
         TensorRule("transformer.encoder.final_layernorm.weight", "output_norm.weight", "hidden"),
         TensorRule("transformer.output_layer.weight", "output.weight", "vocab hidden", head_needed),
     ),
-    honoured=(BIAS_FLAG, Honoured("auto_map", runs_known_code, "it must be an object")),
+    honoured=(BIAS_FLAG, *CODE_RULES),
     common=common,
     metadata=metadata,
     special_tokens=SPECIAL_TOKENS,

@@ -5,10 +5,11 @@ It brings its own Python; nothing of it is run.
 
 from __future__ import annotations
 
+import re
+
 from convert.architecture import Architecture, TensorRule
 from convert.architectures.blocks import BLOCK
-from convert.architectures.chatglm import runs_known_code
-from convert.honoured import FULL_HEADS, Honoured
+from convert.honoured import FULL_HEADS, Honoured, is_flag, is_neutral, is_true, names_only
 from convert.hparams import HParams, common_metadata
 
 QWEN_LAYER = "transformer.h.{i}."
@@ -23,6 +24,16 @@ def dims(hparams: HParams) -> dict[str, int]:
         "qkv": 3 * hidden,
         "branch": hparams["intermediate_size"] // 2,
     }
+
+
+def derived(hparams: HParams, names: frozenset[str]) -> HParams:
+    """Beyond ``seq_length`` the model stretches its rotation and scales its attention, which llama.cpp does not."""
+    stretches = hparams.get("use_dynamic_ntk") or hparams.get("use_logn_attn")
+    known = hparams["max_position_embeddings"]
+    return {"max_position_embeddings": min(known, hparams["seq_length"]) if stretches else known}
+
+
+KNOWN_CODE = re.compile(r"(modeling|configuration|tokenization)_qwen\.QWen\w+")
 
 
 def layer(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
@@ -45,6 +56,8 @@ QWEN = Architecture(
     },
     defaults={"rms_norm_eps": 1e-6, "tie_word_embeddings": False},
     dims=dims,
+    derived=derived,
+    sizes=("seq_length",),
     tensors=(
         TensorRule("transformer.wte.weight", "token_embd.weight", "vocab hidden"),
         *layer(
@@ -62,12 +75,22 @@ QWEN = Architecture(
     ),
     honoured=(
         *FULL_HEADS,
-        Honoured("auto_map", runs_known_code, "it must be an object"),
+        Honoured(
+            "auto_map", lambda v, _: names_only(KNOWN_CODE, v), "the model brings its own code, which is never run"
+        ),
         Honoured("intermediate_size", lambda v, _: v % 2 == 0, "it counts two branches"),
         Honoured(
             "kv_channels",
             lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
             "llama.cpp needs kv_channels x num_attention_heads = hidden_size for this architecture",
+        ),
+        Honoured("no_bias", is_true, "llama.cpp has biases only on queries, keys and values"),
+        Honoured("apply_residual_connection_post_layernorm", is_neutral, "llama.cpp adds the residual before the norm"),
+        Honoured("use_dynamic_ntk", is_flag, "it must be true or false"),
+        Honoured("use_logn_attn", is_flag, "it must be true or false"),
+        *(
+            Honoured(key, is_neutral, "a model that sees or hears has the same class name")
+            for key in ("visual", "audio")
         ),
         Honoured("rotary_pct", lambda v, _: v == 1, "llama.cpp rotates whole heads for this architecture"),
         Honoured("tie_word_embeddings", lambda v, _: v is False, "llama.cpp needs an output matrix here"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from convert.levels import LEVELS
 from tests.checkpoints import build
+from tests.tokenizer_files import pieces, sentencepiece_file
 
 FLOAT_LEVELS = ("F32", "F16", "BF16")
 SOME_LEVELS = (*FLOAT_LEVELS, "Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
@@ -44,6 +45,22 @@ GLM_CORRECTED = {
 }
 GLM_THETA = {"rope_theta": 5000000.0}
 
+
+def sentencepiece(folder: Path, family: str) -> None:
+    (folder / "tokenizer.model").write_bytes(sentencepiece_file(pieces()))
+
+
+SENTENCEPIECE = {"tokenizer": sentencepiece, "vocab": 1200}
+# Whole words first, as tiktoken takes them; that nothing ends a text is the default of such vocabularies.
+TIKTOKEN_WORDS = {"tokenizer.ggml.pre": 'str "glm4"', "tokenizer.ggml.add_eos_token": ""}
+# Its tokens `sop` and `eop` are called <sop> and <eop>, there and in its template: llama.cpp would find the bare words
+# within others, such as "people".
+CHATGLM3_WORDS = {
+    "tokenizer.ggml.tokens": "[str] 1200 long, sha256 1cc3e0ecc1cd1fc9",
+    "tokenizer.chat_template": "str 134 long, sha256 71884e7f31b1d10b",
+}
+QWEN_LENGTH = {"qwen.context_length": "u32 2048"}  # seq_length: beyond it the model stretches its rotation
+
 CASES = {
     "qwen2": Case(SOME_LEVELS),
     # ffn 288 is a multiple of 32 but not of 256: its rows fall back to Q5_0 and Q8_0
@@ -77,6 +94,11 @@ CASES = {
     "qwen3next": Case(("BF16", "Q4_K_S"), {"family": "qwen3next"}),
     "qwen35": Case(("BF16", "Q5_K_M"), {"family": "qwen35"}),
     "qwen35moe": Case(("BF16", "Q4_K_M"), {"family": "qwen35moe", "linear_value_heads": 8, "shards": 3}),
+    "qwen": Case(("BF16", "Q4_K_M"), {"family": "qwen", "layers": 2}, corrected=QWEN_LENGTH),
+    "chatglm3": Case(
+        ("BF16", "Q4_K_M"), {"family": "chatglm3", "layers": 2, **SENTENCEPIECE}, corrected=CHATGLM3_WORDS
+    ),
+    "chatglm4": Case(("BF16", "Q4_K_M"), {"family": "chatglm4", "layers": 2}, corrected=TIKTOKEN_WORDS),
     "glm": Case(("BF16", "Q4_1"), {"family": "glm", "layers": 2, "config": GLM_THETA}, corrected=GLM_CORRECTED),
     "glm4moe": Case(("BF16", "Q4_K_M"), {"family": "glm4moe", "layers": 3}),
     "glm4moelite": Case(("BF16", "Q4_K_M"), {"family": "glm4moelite", "layers": 3}),

@@ -141,11 +141,13 @@ SHORT = {
 def differences(expected: Listing, found: Listing, corrected: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Every line in which `found` differs from `expected`; empty when they agree.
 
-    `corrected`: key -> type and value that are right where llama.cpp's converter writes another.
+    `corrected`: key -> type and value that are right where llama.cpp's converter writes another; "" for a key that
+    ours need not have.
     """
     wrong = {line.split(" ", 1)[0]: line for line in expected.metadata}
-    right = {wrong[key]: f"{key} {value}" for key, value in corrected.items()}
-    expected = replace(expected, metadata=tuple(right.get(line, line) for line in expected.metadata))
+    right = {wrong[key]: f"{key} {value}" if value else "" for key, value in corrected.items()}
+    lines = (right.get(line, line) for line in expected.metadata)
+    expected = replace(expected, metadata=tuple(line for line in lines if line))
     known = {line.split(" ", 1)[0] for line in expected.metadata}
     metadata = [line for line in found.metadata if (key := line.split(" ", 1)[0]) in known or key not in MAY_BE_ADDED]
     found_lines = [*unlike(expected.metadata, metadata), *unlike(expected.tensors, found.tensors)]

@@ -21,7 +21,18 @@ from tests.checkpoints import (
     write_json,
     write_safetensors,
 )
-from tests.goldens.cases import CASES, GLM_CORRECTED, GLM_THETA, SOME_LEVELS, YARN, Case
+from tests.goldens.cases import (
+    CASES,
+    CHATGLM3_WORDS,
+    GLM_CORRECTED,
+    GLM_THETA,
+    QWEN_LENGTH,
+    SENTENCEPIECE,
+    SOME_LEVELS,
+    TIKTOKEN_WORDS,
+    YARN,
+    Case,
+)
 
 QUANTIZED = ("Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
 
@@ -153,17 +164,25 @@ ORACLE_ONLY: dict[str, Case] = {
 }
 
 # Every family at every level, as it is published...
+WHAT_DIFFERS: dict[str, dict[str, Any]] = {
+    "qwen": {"corrected": QWEN_LENGTH},
+    "chatglm3": {"options": SENTENCEPIECE, "corrected": CHATGLM3_WORDS},
+    "chatglm4": {"corrected": TIKTOKEN_WORDS},
+    "glm": {"options": {"config": GLM_THETA}, "corrected": GLM_CORRECTED},
+    "glm-edge": {
+        "options": {"config": GLM_THETA},
+        "corrected": {key: GLM_CORRECTED[key] for key in ("chatglm.context_length", "chatglm.rope.freq_base")},
+    },
+    # llama.cpp's converter stops where the layer that predicts further tokens is missing
+    "qwen35-text": {"arguments": ("--no-mtp",)},
+    "qwen35moe-text": {"arguments": ("--no-mtp",)},
+}
 EVERY_LEVEL: dict[str, Case] = {
     f"{family}-every-level": Case(
-        tuple(LEVELS),
-        {"family": family, **({"config": GLM_THETA} if family in ("glm", "glm-edge") else {})},
-        arguments=("--no-mtp",) if family.endswith("-text") else (),  # llama.cpp's converter stops without
-        corrected={
-            "glm": GLM_CORRECTED,
-            "glm-edge": {key: GLM_CORRECTED[key] for key in ("chatglm.context_length", "chatglm.rope.freq_base")},
-        }.get(family, {}),
+        tuple(LEVELS), **{**special, "options": {"family": family, **special.get("options", {})}}
     )
     for family in FAMILIES
+    for special in [WHAT_DIFFERS.get(family, {})]
 }
 
 # ... and the shapes that make a difference.

@@ -8,6 +8,7 @@ repository brings its own tokenizer's code, a stand-in built on the library that
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 PRE_TOKENIZERS = {
@@ -32,6 +33,7 @@ def main() -> None:
     import transformers
     from conversion.base import TextModel  # type: ignore[import-not-found]
     from conversion.qwen import QwenModel  # type: ignore[import-not-found]
+    from own_tokenizers import stand_in  # beside this script; the source has a package named tests, too
 
     by_hash = TextModel.get_vocab_base_pre
     from_files = transformers.AutoTokenizer.from_pretrained
@@ -43,7 +45,7 @@ def main() -> None:
             return PRE_TOKENIZERS[model.hf_arch]
 
     def without_its_code(folder: Any, *arguments: Any, **options: Any) -> Any:
-        return from_files(folder, *arguments, **options)
+        return stand_in(Path(folder)) or from_files(folder, *arguments, **options)
 
     def set_right_epsilon(model: Any) -> None:
         """llama.cpp's loader refuses the file otherwise, and the second step with it."""

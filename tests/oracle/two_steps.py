@@ -12,6 +12,7 @@ from pathlib import Path
 import llama_cpp
 
 from convert.imatrix import Imatrix
+from tests.oracle.own_tokenizers import with_tokenizer_json
 from tests.oracle.source import llama_cpp_source
 
 QUIET = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -37,11 +38,18 @@ def oracle(
     floats = {level for level in files if level in FLOAT_LEVELS}
     if floats != files.keys():
         floats.add(lossless)
+    if is_tiktoken(checkpoint):  # which llama.cpp's converter reads only as transformers turns it into tokenizer.json
+        checkpoint = with_tokenizer_json(checkpoint, folder / f"{checkpoint.name}-for-the-oracle")
     convert_hf(checkpoint, {level: folder / f"{level}.gguf" for level in sorted(floats)}, arguments)
     for level, file in files.items():
         if level not in FLOAT_LEVELS:
             quantize(folder / f"{lossless}.gguf", file, level, imatrix)
     return files
+
+
+def is_tiktoken(checkpoint: Path) -> bool:
+    path = checkpoint / "tokenizer.model"
+    return path.is_file() and b"\0" not in path.read_bytes()
 
 
 def convert_hf(checkpoint: Path, files: Mapping[str, Path], arguments: Sequence[str] = ()) -> None:
