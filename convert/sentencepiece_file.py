@@ -15,7 +15,7 @@ from convert.protobuf import WireError, fields
 from convert.vocabulary import Vocabulary, padded, refuse_same_texts
 
 # ChatGLM3 calls the fourth and fifth ``sop`` and ``eop``. llama.cpp joins pieces to every text in the vocabulary, be it
-# a control token, so that "people" would hold ``eop`` and "sophist" ``sop``. They get the names that GLM-4 has for them.
+# a control token, so that "people" would hold ``eop`` and "sophist" ``sop``. They get the names GLM-4 has for them.
 SPECIALS = (
     *("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
     *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
