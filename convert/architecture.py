@@ -139,8 +139,8 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     hparams = read_hparams(checkpoint.config, architecture.aliases, architecture.defaults)
     stored, left_out = canonical_names(architecture, hparams, checkpoint.tensors)
     hparams["block_count"] = hparams["num_hidden_layers"] + next_layers(architecture, hparams, stored)
-    hparams |= architecture.derived(hparams, frozenset(stored))
     check_sizes(hparams, architecture.sizes)
+    hparams |= architecture.derived(hparams, frozenset(stored))
     refuse_unhonoured(architecture.honoured, hparams)
     return ModelPlan(
         architecture,

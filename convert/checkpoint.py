@@ -313,8 +313,8 @@ def parse_entry(path: Path, name: str, entry: Any, data_start: int, bad: Any) ->
                 "convert the original checkpoint, not a quantized one",
             )
         raise bad(f"{name}: unknown dtype {dtype!r}")
-    if not isinstance(shape, list) or not all(is_count(n) for n in shape) or len(shape) > 4:
-        raise bad(f"{name}: shape {str(shape)[:60]} is not a list of at most four sizes")
+    if not isinstance(shape, list) or not all(is_count(n) for n in shape) or len(shape) > 8:
+        raise bad(f"{name}: shape {str(shape)[:60]} is not a list of at most eight sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(is_count(n) for n in offsets):
         raise bad(f"{name}: data_offsets are not two positions")
     begin, end = offsets

@@ -45,6 +45,8 @@ def library() -> ctypes.CDLL:
         ctypes.c_int64,
         ctypes.c_void_p,
     ]
+    lib.ggml_validate_row_data.restype = ctypes.c_bool
+    lib.ggml_validate_row_data.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
     for convert in (lib.ggml_bf16_to_fp32_row, lib.ggml_fp16_to_fp32_row):
         convert.restype = None
         convert.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
@@ -71,9 +73,27 @@ def to_float32(raw: NDArray[np.uint8], dtype: str, out: NDArray[np.float32]) -> 
     widen(raw.ctypes.data, out.ctypes.data, out.size)
 
 
-def quantize_rows(source: NDArray[np.float32], qtype: QType, out: NDArray[np.uint8]) -> None:
-    """Encode ``source`` [rows, elements] into ``out`` [rows * row_size] as ``qtype``."""
+def quantize_rows(
+    source: NDArray[np.float32],
+    qtype: QType,
+    out: NDArray[np.uint8],
+    imatrix: NDArray[np.float32] | None = None,
+) -> None:
+    """Encode ``source`` [rows, elements] into ``out`` [rows * row_size] as ``qtype``.
+
+    ``imatrix`` [elements]: how much an error in each column matters; the same for all rows, which therefore are of
+    one expert. Raises EdgeError where a value is too large for the type.
+    """
     rows, elements = source.shape
-    written = library().ggml_quantize_chunk(qtype.value, source.ctypes.data, out.ctypes.data, 0, rows, elements, None)
+    weights = None
+    if imatrix is not None:
+        if imatrix.shape != (elements,) or imatrix.dtype != np.float32 or not imatrix.flags.c_contiguous:
+            raise ValueError(f"an imatrix of {imatrix.shape} {imatrix.dtype} for rows of {elements}")  # C would read on
+        weights = imatrix.ctypes.data
+    lib = library()
+    written = lib.ggml_quantize_chunk(qtype.value, source.ctypes.data, out.ctypes.data, 0, rows, elements, weights)
     if written != out.size:
         raise EdgeError(f"libggml wrote {written} bytes where {out.size} were expected ({qtype.name})", "report this")
+    if not lib.ggml_validate_row_data(qtype.value, out.ctypes.data, out.size):
+        what, hint = ("weights", "") if imatrix is None else ("weights or imatrix", " or leave the imatrix out")
+        raise EdgeError(f"{what} too large for {qtype.name}", f"choose BF16 or F32{hint}")

@@ -39,17 +39,45 @@ def runs_no_own_model_code(value: Any, _: HParams) -> bool:
     return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
 
 
-def never_slides(window: Any, hparams: HParams) -> bool:
-    """Whether the sliding window, if any, is wider than the context or begins after the last layer."""
-    return (
-        not window
-        or hparams.get("sliding_window") is None
-        or hparams["sliding_window"] >= hparams["max_position_embeddings"]
-        or hparams.get("max_window_layers", 28) >= hparams["num_hidden_layers"]
-    )
+FULL_ATTENTION = "llama.cpp computes full attention for this architecture"
 
 
-BIAS_FLAG = Honoured("attention_bias", lambda v, _: isinstance(v, bool), "it must be true or false")
+def is_flag(value: Any, _: HParams) -> bool:
+    return isinstance(value, bool)
+
+
+def window_is_idle(hparams: HParams) -> bool:
+    """Whether the sliding window, if any, is at least as wide as the context."""
+    window = hparams.get("sliding_window")
+    return window is None or window >= hparams["max_position_embeddings"]
+
+
+# Without these keys transformers would slide over 4096 tokens where a config asks for sliding at all.
+WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+NEVER_SLIDES = Honoured(
+    "use_sliding_window",
+    lambda v, h: not v or window_is_idle(h) or h["max_window_layers"] >= h["num_hidden_layers"],
+    FULL_ATTENTION,
+)
+WHOLE_HEADS = Honoured("partial_rotary_factor", is_one, "llama.cpp rotates whole heads for this architecture")
+FULL_HEADS = (
+    Honoured(
+        "head_dim",
+        lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
+        "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
+    ),
+    WHOLE_HEADS,
+)
+NO_BIAS = Honoured("attention_bias", is_neutral, "llama.cpp has no attention biases for this architecture")
+EXPERTS_IN_ALL_LAYERS = (
+    Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
+    Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with num_experts"),
+    Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more experts can be used than there are"),
+    Honoured("decoder_sparse_step", is_one, "llama.cpp needs experts in every layer of this architecture"),
+    Honoured("mlp_only_layers", is_neutral, "llama.cpp needs experts in every layer of this architecture"),
+)
+SHARED = Honoured("shared_expert_intermediate_size", lambda v, _: v > 0, "there is one shared expert")
+BIAS_FLAG = Honoured("attention_bias", is_flag, "it must be true or false")
 ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
 COMMON = (
@@ -57,7 +85,7 @@ COMMON = (
     Honoured("is_causal", lambda v, _: v is True, "llama.cpp computes causal attention for this architecture"),
     Honoured("layer_types", only_full_attention, "llama.cpp computes full attention in every layer of it"),
     Honoured("auto_map", runs_no_own_model_code, "the model brings its own code, which is never run"),
-    Honoured("tie_word_embeddings", lambda v, _: isinstance(v, bool), "it must be true or false"),
+    Honoured("tie_word_embeddings", is_flag, "it must be true or false"),
     *(
         Honoured(key, is_neutral, ANOTHER_CLASS)
         for key in (
@@ -75,6 +103,8 @@ COMMON = (
             "rope_interleaved",
             "no_rope_layers",
             "clip_qkv",
+            "n_shared_experts",
+            "shared_expert_intermediate_size",
             "text_config",
             "vision_config",
             "mrope_section",
@@ -83,6 +113,9 @@ COMMON = (
     *(
         Honoured(key, is_one, ANOTHER_CLASS)
         for key in (
+            "n_group",
+            "topk_group",
+            "routed_scaling_factor",
             "logit_scale",
             "logits_scaling",
             "embedding_multiplier",
@@ -101,5 +134,12 @@ def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
     own = {rule.key for rule in family}
     for rule in (*(rule for rule in COMMON if rule.key not in own), *family):
         value = hparams.get(rule.key)
-        if value is not None and not rule.accepts(value, hparams):
+        if value is not None and not is_accepted(rule, value, hparams):
             raise UnsupportedError(f"config.json has {rule.key} = {str(value)[:80]}; {rule.because}")
+
+
+def is_accepted(rule: Honoured, value: Any, hparams: HParams) -> bool:
+    try:
+        return rule.accepts(value, hparams)
+    except TypeError:  # a value of another kind altogether
+        return False

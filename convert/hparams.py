@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.errors import CheckpointError, UnsupportedError
-from convert.metadata import KV
+from convert.metadata import KV, is_number
 from convert.rope import rope_metadata
 
 HParams = Mapping[str, Any]
@@ -34,7 +34,7 @@ def read_hparams(config: HParams, aliases: Mapping[str, str], defaults: HParams)
     flat = {**config, **text} if isinstance(text, dict) else dict(config)
     for alias, key in aliases.items():
         if flat.get(alias) is not None:
-            flat.setdefault(key, flat[alias])
+            flat[key] = flat[alias]
     hparams = {**defaults, **flat}
     check_size("num_hidden_layers", hparams.get("num_hidden_layers"))
     return hparams
@@ -48,6 +48,22 @@ def head_dim(hparams: HParams) -> int:
     return hparams.get("head_dim") or hparams["hidden_size"] // hparams["num_attention_heads"]
 
 
+def count(hparams: HParams, key: str) -> int:
+    """A number of layers or the like, nought or more. Raises CheckpointError for anything else."""
+    value = hparams.get(key)
+    if type(value) is not int or not 0 <= value <= MAX_LAYERS:
+        raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a count")
+    return value
+
+
+def number(hparams: HParams, key: str) -> float:
+    """Raises CheckpointError for anything but a finite number."""
+    value: Any = hparams.get(key)
+    if not is_number(value):
+        raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a number")
+    return value
+
+
 def check_size(key: str, value: Any) -> None:
     if type(value) is not int or not 0 < value < 2**31:
         raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a positive number")
@@ -57,7 +73,8 @@ def check_sizes(hparams: HParams, more: tuple[str, ...] = ()) -> None:
     """The config values that shapes are made of must be sane integers."""
     for key in (*SIZES, *more):
         value = hparams.get(key)
-        if value is None and key in OPTIONAL_SIZES and key not in more:
+        optional = key in OPTIONAL_SIZES or (key == "intermediate_size" and hparams.get("num_experts"))
+        if value is None and optional and key not in more:
             continue
         check_size(key, value)
     if hparams["block_count"] > MAX_LAYERS:
@@ -87,13 +104,14 @@ def common_metadata(arch: str, hparams: HParams) -> list[KV]:
         ("attention.value_length", "head_dim"),
     )
     feed_forward = hparams.get("intermediate_size")
+    shared = [KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams))]
     return [
         KV(f"{arch}.block_count", "u32", hparams["block_count"]),
         KV(f"{arch}.context_length", "u32", hparams["max_position_embeddings"]),
         KV(f"{arch}.embedding_length", "u32", hparams["hidden_size"]),
         *([KV(f"{arch}.feed_forward_length", "u32", feed_forward)] if feed_forward else []),
         KV(f"{arch}.attention.head_count", "u32", hparams["num_attention_heads"]),
-        KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams)),
+        *(shared if "num_key_value_heads" in hparams else []),
         *rope_metadata(arch, hparams),
         KV(f"{arch}.attention.layer_norm_rms_epsilon", "f32", hparams["rms_norm_eps"]),
         *(KV(f"{arch}.{target}", "u32", hparams[key]) for target, key in optional if hparams.get(key) is not None),

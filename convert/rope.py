@@ -57,8 +57,7 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
         raise UnsupportedError(
             f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes default, linear, yarn"
         )
-    if "mrope_section" in rope:
-        raise UnsupportedError("config.json has mrope_section, which belongs to a vision model")
+    sections = rope_sections(rope)
     if kind != "default":
         if rope.get("factor", 0) < 1:
             raise CheckpointError(f"config.json: rope scaling {kind} needs a factor of 1 or more")
@@ -74,7 +73,18 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
             value = next((rope[source] for source in sources if source in rope), None)
             if is_number(value):
                 scaling.append(KV(f"{arch}.rope.scaling.{target}", "f32", value))
-    return [*scaling, KV(f"{arch}.rope.freq_base", "f32", rope["rope_theta"])]
+    if sections:
+        scaling.append(KV(f"{arch}.rope.dimension_sections", "[i32]", sections))
+    theta = rope.get("rope_theta")
+    return [*scaling, *([] if theta is None else [KV(f"{arch}.rope.freq_base", "f32", theta)])]
+
+
+def rope_sections(rope: Mapping[str, Any]) -> list[int]:
+    """How many rotated pairs follow time, height and width, padded to four. Text has one position for all of them."""
+    sections = rope.get("mrope_section") or []
+    if not isinstance(sections, list) or len(sections) > 4 or not all(is_integer(n) and n >= 0 for n in sections):
+        raise CheckpointError(f"config.json: mrope_section is {str(sections)[:40]!r}")
+    return sections + [0] * (4 - len(sections)) if sections else []
 
 
 def rotated(hparams: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from convert.imatrix import Imatrix
 from convert.pipeline import Output, Report, convert
 from edge import store
 from edge.gate import run_gate
@@ -21,6 +22,7 @@ def convert_and_check(
     outputs: Mapping[str, Path],
     *,
     threads: int | None = None,
+    imatrix: Imatrix | None = None,
     check: bool = True,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Report:
@@ -41,6 +43,7 @@ def convert_and_check(
         checkpoint,
         outputs,
         threads=threads,
+        imatrix=imatrix,
         gate=gate if check else None,
         progress=lambda done, of: on_progress(f"converting to {levels}", done, of),
         published=published,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.gguf_file import GgufError, GgufFile
+from convert.gguf_file import GgufError, GgufFile
 
 MAX_LAYERS = 512
 MAX_EXPERTS = 1024

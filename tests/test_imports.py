@@ -9,10 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 # Part of the tree -> parts of our own it may import. "convert" alone stands for the pure parts of the converter.
-PURE_CONVERT = {"convert.errors", "convert.levels", "convert.architecture", "convert.metadata"}
+PURE_CONVERT = {"convert.errors", "convert.levels", "convert.architecture", "convert.metadata", "convert.gguf_file"}
 COMPOSERS = {"convert.__main__", "edge.conversion", "edge.cli"}  # the only ones that put pipeline and gate together
-LLAMA_LAYER = {"edge.cgroup", "edge.machine", "edge.gguf_file", "edge.gguf_sane", "edge.llama"}
-LEAVES = {"edge.cgroup", "edge.machine", "edge.text", "edge.errors", "edge.gguf_file", "edge.gguf_sane"}
+LLAMA_LAYER = {"edge.cgroup", "edge.machine", "edge.gguf_sane", "edge.llama"}
+LEAVES = {"edge.cgroup", "edge.machine", "edge.text", "edge.errors", "edge.gguf_sane"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

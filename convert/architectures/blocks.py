@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from convert.architecture import Needed, TensorRule
@@ -20,12 +20,16 @@ def dims(hparams: HParams) -> dict[str, int]:
         "head": head_dim(hparams),
         "q": hparams["num_attention_heads"] * head_dim(hparams),
         "kv": kv_heads(hparams) * head_dim(hparams),
+        "one": 1,
+        "two_hidden": 2 * hparams["hidden_size"],
     }
     if ff := hparams.get("intermediate_size"):
         sizes |= {"ff": ff, "gate_up": 2 * ff}
     if experts := hparams.get("num_experts"):
         moe = hparams["moe_intermediate_size"]
-        sizes |= {"experts": experts, "moe": moe, "gate_up_moe": 2 * moe, "one": 1}
+        sizes |= {"experts": experts, "moe": moe, "gate_up_moe": 2 * moe}
+    if shared := hparams.get("shared_expert_intermediate_size"):
+        sizes["shared"] = shared
     return sizes
 
 
@@ -47,17 +51,27 @@ def bias_needed(hparams: HParams) -> bool:
     return bool(hparams["attention_bias"])
 
 
-def fused_experts(hparams: HParams) -> bool:
-    return hparams["fused_experts"]
+def may_be_there(hparams: HParams) -> None:
+    return None
 
 
-def single_experts(hparams: HParams) -> bool:
-    return not hparams["fused_experts"]
+def moe_layers(hparams: HParams) -> Sequence[int]:
+    """The layers with experts: all, or those that the family's ``derived`` lists."""
+    return hparams.get("moe_layers", range(hparams["block_count"]))
+
+
+def single_layers(hparams: HParams) -> list[int]:
+    return [i for i in moe_layers(hparams) if i not in hparams.get("fused_layers", ())]
+
+
+def fused_layers(hparams: HParams) -> list[int]:
+    return [i for i in moe_layers(hparams) if i in hparams["fused_layers"]]
 
 
 def find_fused(hparams: HParams, names: frozenset[str]) -> HParams:
-    """Whether the checkpoint stores all experts of a layer in one tensor."""
-    return {"fused_experts": any(name.endswith(".mlp.experts.gate_up_proj") for name in names)}
+    """Which layers store all their experts in one tensor."""
+    stored = "model.layers.{i}.mlp.experts.gate_up_proj"
+    return {"fused_layers": [i for i in range(hparams["block_count"]) if stored.format(i=i) in names]}
 
 
 def layer(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
@@ -132,11 +146,31 @@ FUSED_EXPERTS = (
     ),
     TensorRule(LAYER + "mlp.experts.down_proj", BLOCK + "ffn_down_exps.weight", "experts hidden moe"),
 )
-EXPERTS = (*when(single_experts, *SINGLE_EXPERTS), *when(fused_experts, *FUSED_EXPERTS))
-ROUTER = layer(("mlp.gate.weight", "ffn_gate_inp.weight", "experts hidden"))
+EXPERTS = (*at(single_layers, *SINGLE_EXPERTS), *at(fused_layers, *FUSED_EXPERTS))
+# Some checkpoints end the names of fused experts with ".weight".
+FUSED_NAMES = ((r"(\.mlp\.experts\.(gate_up|down)_proj)\.weight$", r"\1"),)
+ROUTER = at(moe_layers, *layer(("mlp.gate.weight", "ffn_gate_inp.weight", "experts hidden")))
 SHARED_EXPERT = layer(
     ("mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight", "shared hidden"),
     ("mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight", "shared hidden"),
     ("mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight", "hidden shared"),
     ("mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight", "one hidden"),
+)
+
+NEXTN_MARK = LAYER + "eh_proj.weight"
+NEXTN = at(
+    next_layers,
+    *layer(
+        ("eh_proj.weight", "nextn.eh_proj.weight", "hidden two_hidden"),
+        ("enorm.weight", "nextn.enorm.weight", "hidden"),
+        ("hnorm.weight", "nextn.hnorm.weight", "hidden"),
+    ),
+    *when(
+        may_be_there,
+        *layer(
+            ("embed_tokens.weight", "nextn.embed_tokens.weight", "vocab hidden"),
+            ("shared_head.head.weight", "nextn.shared_head_head.weight", "vocab hidden"),
+            ("shared_head.norm.weight", "nextn.shared_head_norm.weight", "hidden"),
+        ),
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convert.architecture import Architecture
 from convert.architectures.blocks import ATTENTION, ENDS, GATE_UP, QKV_BIAS, dims, layer
-from convert.honoured import BIAS_FLAG, Honoured
+from convert.honoured import BIAS_FLAG, FULL_ATTENTION, Honoured, window_is_idle
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.rope import rotated
@@ -45,11 +45,7 @@ GLM4 = Architecture(
     ),
     honoured=(
         BIAS_FLAG,
-        Honoured(
-            "sliding_window",
-            lambda v, h: v >= h["max_position_embeddings"],
-            "llama.cpp computes full attention for this architecture",
-        ),
+        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
     ),
     common=common_metadata,
     metadata=metadata,

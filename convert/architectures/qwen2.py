@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from convert.architecture import Architecture, always
 from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QKV_BIAS, TWO_NORMS, dims, when
-from convert.honoured import Honoured, never_slides
+from convert.honoured import FULL_HEADS, NEVER_SLIDES, WINDOW_DEFAULTS
 from convert.hparams import common_metadata
-
-FULL_HEADS = (
-    Honoured(
-        "head_dim",
-        lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
-        "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
-    ),
-    Honoured("partial_rotary_factor", lambda v, _: v == 1, "llama.cpp rotates whole heads for this architecture"),
-)
 
 QWEN2 = Architecture(
     hf_names=("Qwen2ForCausalLM",),
     name="qwen2",
     defaults={
+        **WINDOW_DEFAULTS,
         "vocab_size": 151936,
         "num_key_value_heads": 32,
         "hidden_act": "silu",
@@ -31,7 +23,7 @@ QWEN2 = Architecture(
     dims=dims,
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *when(always, *QKV_BIAS), *DENSE),
     honoured=(
-        Honoured("use_sliding_window", never_slides, "llama.cpp computes full attention for this architecture"),
+        NEVER_SLIDES,
         *FULL_HEADS,
     ),
     common=common_metadata,

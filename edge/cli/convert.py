@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import click
 
 from convert.checkpoint import open_checkpoint
 from convert.errors import EdgeError
+from convert.file_plan import plan_files
+from convert.imatrix import Imatrix, read_imatrix
 from convert.levels import LEVELS, parse_level
-from convert.pipeline import Report, plan_files
+from convert.pipeline import Report
 from edge import reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.cli.common import size_text as size
@@ -27,6 +30,7 @@ def conversion_options(function: Any) -> Any:
         json_option,
         click.option("--no-check", is_flag=True, help="Skip the gate that tries the file before it gets its name."),
         click.option("--dry-run", is_flag=True, help="Check everything and say what would be written; write nothing."),
+        click.option("--imatrix", type=click.Path(), help="Importance matrix made by llama-imatrix (GGUF or .dat)."),
         click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Worker threads (default: all cores)."),
         click.option(
             "-l",
@@ -85,19 +89,25 @@ def run_conversion(
     outputs: dict[str, Path],
     *,
     threads: int | None,
+    imatrix: str | None,
     dry_run: bool,
     no_check: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Convert and print; on Ctrl-C say what is in place and end with 130."""
+    importance = None if imatrix is None else read_imatrix(imatrix)
+    if importance and all(parse_level(level).is_float for level in outputs):
+        raise click.UsageError(f"--imatrix has no use at {', '.join(outputs)}; it guides quantization")
     if dry_run:
-        print_plan(checkpoint, outputs, as_json)
+        print_plan(checkpoint, outputs, importance, as_json)
         return
     before = {path: path.stat().st_mtime_ns for path in outputs.values() if path.exists()}
     try:
         with progress_bar(quiet) as bar:
-            report = convert_and_check(checkpoint, outputs, threads=threads, check=not no_check, on_progress=bar)
+            report = convert_and_check(
+                checkpoint, outputs, threads=threads, imatrix=importance, check=not no_check, on_progress=bar
+            )
     except KeyboardInterrupt:
         done = [p.name for p in outputs.values() if p.exists() and before.get(p) != p.stat().st_mtime_ns]
         old = [p.name for p in before if p.name not in done]
@@ -111,9 +121,10 @@ def run_conversion(
         print_report(report)
 
 
-def print_plan(checkpoint: Path, outputs: dict[str, Path], as_json: bool) -> None:
+def print_plan(checkpoint: Path, outputs: dict[str, Path], imatrix: Imatrix | None, as_json: bool) -> None:
     with open_checkpoint(checkpoint) as source:
-        model, files = plan_files(source, outputs)
+        model, files = plan_files(source, outputs, imatrix)
+    left_out = [tensor.name for tensor in model.left_out]
     planned = [
         {
             "level": file.level.name,
@@ -125,11 +136,18 @@ def print_plan(checkpoint: Path, outputs: dict[str, Path], as_json: bool) -> Non
         for file in files
     ]
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "architecture": model.architecture.name, "outputs": planned})
+        plan = {"checkpoint": str(checkpoint), "architecture": model.architecture.name, "outputs": planned}
+        print_json(plan | {"left_out": left_out})
         return
     for plan in planned:
         types = ", ".join(f"{n} {name}" for name, n in plan["tensors"].items())
         click.echo(f"{plan['path']}: {size(plan['bytes'])}, {plan['bits_per_weight']:.2f} bits per weight ({types})")
+    say_left_out(left_out)
+
+
+def say_left_out(names: Sequence[str]) -> None:
+    if names:
+        click.echo(f"left out, for text only: {len(names)} tensors of the vision part ({names[0]} ...)")
 
 
 def count(names: Any) -> dict[str, int]:
@@ -145,6 +163,7 @@ def print_report(report: Report) -> None:
         click.echo(
             f"{output.path}: {size(output.nbytes)}, {output.bits_per_weight:.2f} bits per weight, gate: {verdict}"
         )
+    say_left_out(report.left_out)
     click.echo(f"converted {report.weights / 1e6:.1f} M weights in {report.seconds:.1f} s")
 
 
@@ -154,6 +173,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "architecture": report.architecture,
         "weights": report.weights,
         "seconds": round(report.seconds, 3),
+        "left_out": list(report.left_out),
         "outputs": [
             {
                 "level": output.level,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import numpy as np
 
+from convert import gguf_file
 from convert.errors import one_line
-from convert.levels import LEVELS
-from edge import gguf_file, reference, store
+from convert.ggml import block_size
+from convert.levels import LEVELS, ModelFacts, wanted_types
+from edge import reference, store
 from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
 from edge.conversion import gate_text
 from edge.gguf_sane import check_sane
 
+IMATRIX_KEY = "quantize.imatrix.entries_count"
 FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}
 
 
@@ -55,18 +59,19 @@ def describe(path: Path) -> dict[str, Any]:
     check_sane(file)
     metadata = file.metadata
     arch = metadata["general.architecture"]
-    level = FTYPE_NAMES.get(metadata.get("general.file_type", -1))
+    ftype = whole(metadata, "general.file_type")
+    level = None if ftype is None else FTYPE_NAMES.get(ftype)
     return {
         "path": str(path),
         "name": metadata.get("general.name", ""),
         "architecture": arch,
-        "level": level or f"file type {metadata.get('general.file_type', 'unknown')}",
+        "level": level or f"file type {'unknown' if ftype is None else ftype}",
         "bytes": file.size,
         "weights": file.n_params,
         "bits_per_weight": round(file.bits_per_weight, 4),
         "types": dict(file.count_types().most_common()),
         "fallbacks": fallbacks(file, level),
-        "context_length": int(metadata.get(f"{arch}.context_length", 0)),
+        "context_length": whole(metadata, f"{arch}.context_length") or 0,
         "vocabulary": len(metadata.get("tokenizer.ggml.tokens", ())),
         "pre_tokenizer": metadata.get("tokenizer.ggml.pre", "unknown"),
         "chat_template": "tokenizer.chat_template" in metadata,
@@ -74,22 +79,51 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
+def whole(metadata: dict[str, Any], key: str) -> int | None:
+    """The whole number under ``key``, which no check has seen; None where there is none."""
+    value = metadata.get(key)
+    return value if type(value) is int else None
+
+
 def fallbacks(file: gguf_file.GgufFile, level: str | None) -> dict[str, list[str]]:
-    """Type -> tensors that have it because their rows are no multiple of a K-quant's 256 weights."""
+    """Type -> tensors that have it because their rows are no multiple of the block of what ``level`` wants there."""
     found: dict[str, list[str]] = {}
-    if level is None or not LEVELS[level].qtype.name.endswith("_K"):
+    if level is None or LEVELS[level].is_float:
         return found
+    tensors = [Named(tensor.name, tensor.shape[::-1]) for tensor in file.tensors]
+    wanted = wanted_types(LEVELS[level], tensors, model_facts(file.metadata), IMATRIX_KEY in file.metadata)
     for tensor in file.tensors:
-        if tensor.shape[0] % 256 and len(tensor.shape) > 1 and not tensor.type.endswith(("_K", "F32")):
+        if tensor.name in wanted and tensor.shape[0] % block_size(wanted[tensor.name]) and tensor.type != "F32":
             found.setdefault(tensor.type, []).append(tensor.name)
     return found
+
+
+class Named(NamedTuple):
+    """A tensor as the rules for types want it: ``shape`` outermost first."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def model_facts(metadata: dict[str, Any]) -> ModelFacts:
+    """What the rules for types ask; counts that differ by layer are those of the first, as in llama.cpp."""
+    arch = metadata["general.architecture"]
+    heads = metadata[f"{arch}.attention.head_count"]
+    kv_heads = metadata.get(f"{arch}.attention.head_count_kv", heads)
+    return ModelFacts(
+        arch,
+        layers=int(metadata[f"{arch}.block_count"]),
+        heads=int(np.ravel(heads)[0]),
+        kv_heads=int(np.ravel(kv_heads)[0]),
+        experts=int(metadata.get(f"{arch}.expert_count", 0)),
+    )
 
 
 def describe_fallbacks(found: dict[str, list[str]]) -> str:
     if not found:
         return "no tensor"
     parts = [f"{len(names)} to {kind} (as {names[0]})" for kind, names in found.items()]
-    return "; ".join(parts) + ": rows are no multiple of 256"
+    return "; ".join(parts) + ": rows are no multiple of the wanted block"
 
 
 def gate_details(gate: dict[str, Any]) -> str:

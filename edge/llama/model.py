@@ -11,8 +11,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert import gguf_file
 from convert.errors import EdgeError
-from edge import gguf_file
 from edge.gguf_sane import check_sane
 from edge.llama.library import last_log, load
 
@@ -31,7 +31,7 @@ class ModelError(EdgeError):
 class Model:
     """A GGUF loaded by llama.cpp. A context manager; contexts still open are closed before it.
 
-    The file is checked by ``edge.gguf_file`` before C sees it.
+    The file is checked by ``convert.gguf_file`` before C sees it.
 
     ``gpu_layers``: how many layers go to a GPU, -1 for all. ``vocab_only``: no weights, for
     tokenizing alone. ``use_mmap=False`` reads the weights into memory of our own.

@@ -167,7 +167,7 @@ def test_a_head_stored_beside_tied_embeddings_is_kept(tmp_path: Path) -> None:
 
 def test_unknown_architecture_lists_the_known(folder: Path) -> None:
     edit_json(folder / "config.json", architectures=["LlamaForCausalLM"])
-    with pytest.raises(UnsupportedError, match=r"LlamaForCausalLM.*supported: Glm4ForCausalLM, Qwen2ForCausalLM"):
+    with pytest.raises(UnsupportedError, match=r"LlamaForCausalLM.*supported: .*Glm4ForCausalLM, .*Qwen2ForCausalLM"):
         plan_of(folder)
     edit_json(folder / "config.json", architectures=[])
     with pytest.raises(CheckpointError, match="does not name its architecture"):

@@ -16,7 +16,8 @@ import gguf
 import numpy as np
 import pytest
 
-from convert import pipeline, writer
+from convert import pipeline, slabs, writer
+from convert.checkpoint import Checkpoint
 from convert.errors import CheckpointError, EdgeError, OutputError
 from convert.pipeline import convert
 from tests.checkpoints import build, split_safetensors
@@ -46,7 +47,7 @@ def test_slabs_smaller_than_a_tensor_change_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = convert(checkpoint, {"Q4_K_M": tmp_path / "whole.gguf"})
-    monkeypatch.setattr(pipeline, "SLAB_ELEMENTS", 700)
+    monkeypatch.setattr(slabs, "SLAB_ELEMENTS", 700)
     cut = convert(checkpoint, {"Q4_K_M": tmp_path / "cut.gguf"})
     assert cut.outputs[0].sha256 == whole.outputs[0].sha256
 
@@ -55,14 +56,14 @@ def test_several_levels_read_the_checkpoint_once(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = 0
-    real = pipeline.Checkpoint.read_into
+    real = Checkpoint.read_into
 
     def counting(self: Any, tensor: Any, first_byte: int, buffer: memoryview) -> None:
         nonlocal read
         read += buffer.nbytes
         real(self, tensor, first_byte, buffer)
 
-    monkeypatch.setattr(pipeline.Checkpoint, "read_into", counting)
+    monkeypatch.setattr(Checkpoint, "read_into", counting)
     convert(checkpoint, {level: tmp_path / f"{level}.gguf" for level in LEVELS})
     header, data = split_safetensors(checkpoint)
     assert read == data and header

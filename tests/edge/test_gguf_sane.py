@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge import gguf_file
-from edge.gguf_file import GgufError
+from convert import gguf_file
+from convert.gguf_file import GgufError
 from edge.gguf_sane import check_sane
 from tests.edge import tiny_gguf
 

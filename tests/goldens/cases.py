@@ -6,18 +6,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convert.levels import LEVELS
 from tests.checkpoints import build
 
 FLOAT_LEVELS = ("F32", "F16", "BF16")
-ALL_LEVELS = (*FLOAT_LEVELS, "Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
+SOME_LEVELS = (*FLOAT_LEVELS, "Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
+OTHER_LEVELS = tuple(level for level in LEVELS if level not in SOME_LEVELS)
 
 
 @dataclass(frozen=True)
 class Case:
-    """`options` are those of `build`; `dtype` there also tells which float level is lossless."""
+    """`options` are those of `build`; `dtype` there also tells which float level is lossless.
+
+    `arguments` are for llama.cpp's converter. `corrected`: key -> type and value that are right where it is wrong.
+    """
 
     levels: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    corrected: dict[str, str] = field(default_factory=dict)
 
     def build(self, folder: Path) -> Path:
         return build(folder, **self.options)
@@ -29,8 +36,16 @@ class Case:
 
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 
+# llama.cpp's converter looks for ChatGLM's own words and takes the hidden size, 1e-5 and 10000 for these.
+GLM_CORRECTED = {
+    "chatglm.context_length": "u32 4096",
+    "chatglm.attention.layer_norm_rms_epsilon": "f32 1.56249996052793e-07",
+    "chatglm.rope.freq_base": "f32 5000000.0",
+}
+GLM_THETA = {"rope_theta": 5000000.0}
+
 CASES = {
-    "qwen2": Case(ALL_LEVELS),
+    "qwen2": Case(SOME_LEVELS),
     # ffn 288 is a multiple of 32 but not of 256: its rows fall back to Q5_0 and Q8_0
     "qwen2-nine-layers": Case(
         ("BF16", "Q4_0", "Q4_K_M"),
@@ -48,11 +63,21 @@ CASES = {
         ("BF16",),
         {"scaling": {"rope_type": "linear", "factor": 2.0}, "rope": "new", "template": "none", "layers": 1},
     ),
-    "glm4": Case(ALL_LEVELS, {"family": "glm4", "tied": False}),
+    "glm4": Case(SOME_LEVELS, {"family": "glm4", "tied": False}),
     "glm4-nine-layers": Case(
         ("BF16", "Q4_0", "Q4_K_M"),
         {"family": "glm4", "tied": False, "layers": 9, "ffn": 288, "head_dim": 96, "rope": "new"}
         | {"attention_bias": False, "merge_pairs": True, "shards": 2},
     ),
     "glm4-tied": Case(("Q4_0", "Q4_K_M"), {"family": "glm4", "dtype": "f16", "layers": 3}),
+    "qwen3": Case(OTHER_LEVELS, {"family": "qwen3", "layers": 2}),
+    "qwen3moe": Case(("BF16", "Q4_K_M", "Q3_K_M"), {"family": "qwen3moe", "layers": 3, "tied": False}),
+    # 96-wide experts: their rows fall back to Q5_1 and IQ4_NL
+    "qwen2moe": Case(("Q5_K_S", "IQ4_XS"), {"family": "qwen2moe", "layers": 3, "moe_ffn": 96}),
+    "qwen3next": Case(("BF16", "Q4_K_S"), {"family": "qwen3next"}),
+    "qwen35": Case(("BF16", "Q5_K_M"), {"family": "qwen35"}),
+    "qwen35moe": Case(("BF16", "Q4_K_M"), {"family": "qwen35moe", "linear_value_heads": 8, "shards": 3}),
+    "glm": Case(("BF16", "Q4_1"), {"family": "glm", "layers": 2, "config": GLM_THETA}, corrected=GLM_CORRECTED),
+    "glm4moe": Case(("BF16", "Q4_K_M"), {"family": "glm4moe", "layers": 3}),
+    "glm4moelite": Case(("BF16", "Q4_K_M"), {"family": "glm4moelite", "layers": 3}),
 }

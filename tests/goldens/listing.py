@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, ReaderField
@@ -45,7 +46,13 @@ OUTSIDE = (
 #
 # One value differs on purpose and in no golden: `original_max_position_embeddings` at the top of config.json beside
 # another one in the rope settings. transformers computes with the first, llama.cpp's converter writes the second.
-MAY_BE_ADDED = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+#
+# GLM-4.7-Flash scores experts by a sigmoid; without the key llama.cpp takes softmax but for that one size of model.
+MAY_BE_ADDED = (
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+    "deepseek2.expert_gating_func",
+)
 
 LONG = 100  # characters of a value that are still shown
 FLOATS = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16}
@@ -131,8 +138,14 @@ SHORT = {
 }
 
 
-def differences(expected: Listing, found: Listing) -> list[str]:
-    """Every line in which `found` differs from `expected`; empty when they agree."""
+def differences(expected: Listing, found: Listing, corrected: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Every line in which `found` differs from `expected`; empty when they agree.
+
+    `corrected`: key -> type and value that are right where llama.cpp's converter writes another.
+    """
+    wrong = {line.split(" ", 1)[0]: line for line in expected.metadata}
+    right = {wrong[key]: f"{key} {value}" for key, value in corrected.items()}
+    expected = replace(expected, metadata=tuple(right.get(line, line) for line in expected.metadata))
     known = {line.split(" ", 1)[0] for line in expected.metadata}
     metadata = [line for line in found.metadata if (key := line.split(" ", 1)[0]) in known or key not in MAY_BE_ADDED]
     found_lines = [*unlike(expected.metadata, metadata), *unlike(expected.tensors, found.tensors)]

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from convert.levels import LEVELS
 from tests import vocabulary
 from tests.checkpoints import (
+    FAMILIES,
     Stored,
     build,
     edit_json,
@@ -19,7 +21,7 @@ from tests.checkpoints import (
     write_json,
     write_safetensors,
 )
-from tests.goldens.cases import ALL_LEVELS, CASES, YARN, Case
+from tests.goldens.cases import CASES, GLM_CORRECTED, GLM_THETA, SOME_LEVELS, YARN, Case
 
 QUANTIZED = ("Q8_0", "Q4_0", "Q4_K_M", "Q2_K")
 
@@ -90,7 +92,7 @@ SMALL: dict[str, Any] = {"layers": 2, "ffn": 256}
 ORACLE_ONLY: dict[str, Case] = {
     # llama.cpp takes 80 layers for the 70B model and gives attn_v another type
     "qwen2-eighty-layers": Case(QUANTIZED, {"layers": 80, "ffn": 256, "heads": 8, "kv_heads": 1}),
-    "qwen2-f32-shards": Case(ALL_LEVELS, {"dtype": "f32", "layers": 3, "tied": False, "shards": 2}),
+    "qwen2-f32-shards": Case(SOME_LEVELS, {"dtype": "f32", "layers": 3, "tied": False, "shards": 2}),
     "qwen2-f16-untied-288": Case(QUANTIZED, {"dtype": "f16", "tied": False, "ffn": 288, "layers": 5}),
     "qwen2-norms-f32": Case((*QUANTIZED, "BF16"), {"norm_dtype": "f32", "layers": 6}),
     "qwen2-full-heads": Case(QUANTIZED, {"heads": 8, "kv_heads": 8, "layers": 8}),
@@ -150,4 +152,42 @@ ORACLE_ONLY: dict[str, Case] = {
     "glm4-no-eos": EditedCase(("BF16",), {"family": "glm4", **SMALL}, edit=tokenizer_config(eos_token=None)),
 }
 
-BYTE_CASES = {**CASES, **ORACLE_ONLY}
+# Every family at every level, as it is published...
+EVERY_LEVEL: dict[str, Case] = {
+    f"{family}-every-level": Case(
+        tuple(LEVELS),
+        {"family": family, **({"config": GLM_THETA} if family in ("glm", "glm-edge") else {})},
+        arguments=("--no-mtp",) if family.endswith("-text") else (),  # llama.cpp's converter stops without
+        corrected={
+            "glm": GLM_CORRECTED,
+            "glm-edge": {key: GLM_CORRECTED[key] for key in ("chatglm.context_length", "chatglm.rope.freq_base")},
+        }.get(family, {}),
+    )
+    for family in FAMILIES
+}
+
+# ... and the shapes that make a difference.
+SHAPES: dict[str, Case] = {
+    "qwen3-sixty-four": Case(QUANTIZED, {"family": "qwen3", "layers": 9, "head_dim": 128, "shards": 3}),
+    "qwen3moe-eight-experts": Case(QUANTIZED, {"family": "qwen3moe", "experts": 8, "layers": 9, "moe_ffn": 96}),
+    "qwen3moe-fused": Case(("BF16", "Q4_K_M"), {"family": "qwen3moe", "experts_layout": "fused", "layers": 2}),
+    "qwen2moe-f32-shards": Case(("F32", "BF16", "Q4_K_M"), {"family": "qwen2moe", "dtype": "f32", "shards": 5}),
+    "qwen3next-no-mtp": Case(("BF16", "Q4_K_M"), {"family": "qwen3next", "nextn": 0}, arguments=("--no-mtp",)),
+    "qwen3next-equal-heads": Case(("BF16", "Q4_K_M"), {"family": "qwen3next", "linear_value_heads": 2}),
+    "qwen35-equal-heads": Case(("BF16", "Q4_K_M"), {"family": "qwen35", "linear_value_heads": 2}),
+    "qwen35-four-to-one": Case(("BF16", "Q4_K_M"), {"family": "qwen35", "linear_value_heads": 8, "dtype": "f32"}),
+    "qwen35-seven-layers": Case(("BF16", "Q4_K_M"), {"family": "qwen35", "layers": 7, "shards": 3}),
+    "qwen35moe-mtp-each": Case(("BF16", "Q4_K_M"), {"family": "qwen35moe", "mtp_layout": "each"}),
+    "glm4moe-norm-no-bias": Case(
+        ("BF16", "Q4_K_M"), {"family": "glm4moe", "qk_norm": False, "attention_bias": False, "moe_ffn": 96}
+    ),
+    "glm4moe-no-mtp": Case(
+        ("BF16", "Q4_K_M"),
+        {"family": "glm4moe", "nextn": 0, "dense_layers": 2, "config": {"num_nextn_predict_layers": 0}},
+    ),
+    "glm4moelite-no-mtp": Case(
+        ("BF16", "Q4_K_M"), {"family": "glm4moelite", "nextn": 0, "config": {"num_nextn_predict_layers": 0}}
+    ),
+}
+
+BYTE_CASES = {**CASES, **ORACLE_ONLY, **EVERY_LEVEL, **SHAPES}

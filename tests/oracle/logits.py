@@ -1,4 +1,5 @@
-"""Logits of one model by two programs: llama.cpp on a GGUF, transformers on the checkpoint it came from."""
+"""Logits of one model by two programs: llama.cpp on a GGUF; transformers, or a reference of our own where it has no
+class for the model, on the checkpoint it came from."""
 
 from __future__ import annotations
 
@@ -11,6 +12,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.oracle import reference_chatglm, reference_qwen
+from tests.oracle.reference_layers import config
+
+# Architectures whose models come with code of their own
+REFERENCES = {"QWenLMHeadModel": reference_qwen.logits, "ChatGLMModel": reference_chatglm.logits}
 QUIET = llama_cpp.llama_log_callback(lambda level, text, data: None)
 
 
@@ -52,6 +58,12 @@ def transformers_logits(checkpoint: Path, tokens: Sequence[int]) -> np.ndarray:
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
     with torch.inference_mode():
         return model(torch.tensor([list(tokens)])).logits[0].numpy()
+
+
+def reference_logits(checkpoint: Path, tokens: Sequence[int]) -> np.ndarray:
+    """float32 [tokens, vocabulary], by what is right for the checkpoint's architecture."""
+    compute = REFERENCES.get(config(checkpoint)["architectures"][0], transformers_logits)
+    return compute(checkpoint, tokens)
 
 
 def mean_kl(reference: np.ndarray, other: np.ndarray) -> float:

@@ -29,11 +29,13 @@ def main(names: list[str]) -> None:
             else:
                 case = CASES[name]
                 checkpoint = case.build(Path(scratch) / name)
-                make(checkpoint, case.levels, case.dtype, Path(scratch), golden_path(name))
+                make(checkpoint, case.levels, case.dtype, Path(scratch), golden_path(name), case.arguments)
 
 
-def make(checkpoint: Path, levels: tuple[str, ...], dtype: str, scratch: Path, golden: Path) -> None:
-    files = oracle(checkpoint, levels, scratch, dtype)
+def make(
+    checkpoint: Path, levels: tuple[str, ...], dtype: str, scratch: Path, golden: Path, arguments: tuple[str, ...] = ()
+) -> None:
+    files = oracle(checkpoint, levels, scratch, dtype, arguments=arguments)
     write_golden(golden, {level: listing(file) for level, file in files.items()})
     print(golden)
 

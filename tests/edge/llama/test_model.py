@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.gguf_file import GgufError
+from convert.gguf_file import GgufError
 from edge.llama.context import Context, ContextError
 from edge.llama.model import Model, ModelError
 from tests.edge import tiny_gguf

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge import gguf_file
-from edge.gguf_file import GgufError
+from convert import gguf_file
+from convert.gguf_file import GgufError
 from edge.gguf_sane import check_sane
 from tests.edge import tiny_gguf
 

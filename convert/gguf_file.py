@@ -1,8 +1,8 @@
 """A GGUF file's header and tensor list, read without trusting a byte of it.
 
-llama.cpp's parser has had memory holes more than once, so every file from outside goes through
+llama.cpp's parser has had memory holes more than once, so every model from outside goes through
 ``read`` (is it a well-formed GGUF?) and ``edge.gguf_sane.check_sane`` (would C trip over what it
-says?) before C sees it.
+says?) before C sees it. An importance matrix, which is a GGUF too, is only ever read here.
 """
 
 from __future__ import annotations

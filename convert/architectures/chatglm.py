@@ -1,0 +1,146 @@
+"""ChatGLM3-6B and GLM-4-9B as first published (``ChatGLMModel``), glm-4-9b-chat-hf and glm-edge (``GlmForCausalLM``).
+
+Both are the same network under other names: llama.cpp's ``chatglm``. The first kind brings its own Python; nothing
+of it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convert.architecture import Architecture, TensorRule
+from convert.architectures.blocks import (
+    ATTENTION,
+    BLOCK,
+    ENDS,
+    GATE_UP,
+    QKV_BIAS,
+    TWO_NORMS,
+    bias_needed,
+    head_needed,
+)
+from convert.architectures.blocks import dims as common_dims
+from convert.honoured import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, Honoured, window_is_idle
+from convert.hparams import HParams, kv_heads
+from convert.metadata import KV, is_number
+from convert.rope import rope_metadata, rotated
+
+CHATGLM_LAYER = "transformer.encoder.layers.{i}."
+SPECIAL_TOKENS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
+
+
+def dims(hparams: HParams) -> dict[str, int]:
+    sizes = common_dims(hparams)
+    return sizes | {"qkv": sizes["q"] + 2 * sizes["kv"]}
+
+
+def derived(hparams: HParams, names: frozenset[str]) -> dict[str, Any]:
+    """ChatGLM's own words for heads and rotation; the base frequency is 10000 times a ratio."""
+    ratio = hparams.get("rope_ratio", 1)
+    shared = hparams.get("multi_query_attention") and hparams.get("multi_query_group_num")
+    return {
+        "num_key_value_heads": shared or hparams.get("num_attention_heads"),
+        "rope_theta": 10000.0 * ratio if is_number(ratio) else ratio,
+    }
+
+
+def common(arch: str, hparams: HParams) -> list[KV]:
+    """In the order of llama.cpp's converter, which has one of its own for this architecture."""
+    return [
+        KV(f"{arch}.context_length", "u32", hparams["max_position_embeddings"]),
+        KV(f"{arch}.embedding_length", "u32", hparams["hidden_size"]),
+        KV(f"{arch}.feed_forward_length", "u32", hparams["intermediate_size"]),
+        KV(f"{arch}.block_count", "u32", hparams["block_count"]),
+        KV(f"{arch}.attention.head_count", "u32", hparams["num_attention_heads"]),
+        KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams)),
+        KV(f"{arch}.attention.layer_norm_rms_epsilon", "f32", hparams["rms_norm_eps"]),
+    ]
+
+
+def metadata(hparams: HParams) -> list[KV]:
+    """No token is put before a text: the template holds ``[gMASK]<sop>``, once."""
+    return [
+        KV("chatglm.rope.dimension_count", "u32", rotated(hparams)),
+        KV("tokenizer.ggml.add_bos_token", "bool", False),
+        *rope_metadata("chatglm", hparams),
+    ]
+
+
+def stored(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
+    return tuple(TensorRule(CHATGLM_LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
+
+
+def runs_known_code(value: Any, _: HParams) -> bool:
+    """The repository's own modelling code is not run; this is the one class whose computation is known."""
+    return isinstance(value, Mapping)
+
+
+CHATGLM = Architecture(
+    hf_names=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
+    name="chatglm",
+    aliases={
+        "num_layers": "num_hidden_layers",
+        "padded_vocab_size": "vocab_size",
+        "ffn_hidden_size": "intermediate_size",
+        "seq_length": "max_position_embeddings",
+        "layernorm_epsilon": "rms_norm_eps",
+        "add_qkv_bias": "attention_bias",
+    },
+    defaults={
+        "rms_norm_eps": 1e-5,
+        "partial_rotary_factor": 0.5,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+    },
+    dims=dims,
+    derived=derived,
+    tensors=(
+        TensorRule("transformer.embedding.word_embeddings.weight", "token_embd.weight", "vocab hidden"),
+        *stored(
+            ("input_layernorm.weight", "attn_norm.weight", "hidden"),
+            ("self_attention.query_key_value.weight", "attn_qkv.weight", "qkv hidden"),
+            ("self_attention.dense.weight", "attn_output.weight", "hidden q"),
+            ("post_attention_layernorm.weight", "ffn_norm.weight", "hidden"),
+            ("mlp.dense_h_to_4h.weight", "ffn_up.weight", "gate_up hidden"),
+            ("mlp.dense_4h_to_h.weight", "ffn_down.weight", "hidden ff"),
+        ),
+        TensorRule(CHATGLM_LAYER + "self_attention.query_key_value.bias", BLOCK + "attn_qkv.bias", "qkv", bias_needed),
+        TensorRule("transformer.encoder.final_layernorm.weight", "output_norm.weight", "hidden"),
+        TensorRule("transformer.output_layer.weight", "output.weight", "vocab hidden", head_needed),
+    ),
+    honoured=(BIAS_FLAG, Honoured("auto_map", runs_known_code, "it must be an object")),
+    common=common,
+    metadata=metadata,
+    special_tokens=SPECIAL_TOKENS,
+)
+GLM = Architecture(
+    hf_names=("GlmForCausalLM",),
+    name="chatglm",
+    defaults={
+        "vocab_size": 151552,
+        "hidden_size": 4096,
+        "intermediate_size": 13696,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1.5625e-07,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+    },
+    dims=dims,
+    tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QKV_BIAS, *GATE_UP),
+    honoured=(
+        BIAS_FLAG,
+        FULL_HEADS[0],
+        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
+    ),
+    common=common,
+    metadata=metadata,
+    special_tokens=SPECIAL_TOKENS,
+)

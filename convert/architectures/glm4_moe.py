@@ -1,0 +1,145 @@
+"""GLM-4.5, 4.5-Air, 4.6, 4.7 and fine-tunes: ``Glm4MoeForCausalLM``."""
+
+from __future__ import annotations
+
+from convert.architecture import Architecture
+from convert.architectures.blocks import (
+    ATTENTION,
+    DENSE,
+    ENDS,
+    NEXTN,
+    NEXTN_MARK,
+    QK_NORM,
+    QKV_BIAS,
+    ROUTER,
+    SINGLE_EXPERTS,
+    at,
+    layer,
+    moe_layers,
+    next_layers,
+    when,
+)
+from convert.architectures.blocks import dims as common_dims
+from convert.honoured import BIAS_FLAG, Honoured, is_one
+from convert.hparams import HParams, common_metadata, count, number
+from convert.metadata import KV
+from convert.rope import rotated
+
+# A turn ends where the next role begins; a tool call ends with <|observation|>.
+SPECIAL_TOKENS = {"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
+SIGMOID = 2  # LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
+
+
+def dims(hparams: HParams) -> dict[str, int]:
+    sizes = common_dims(hparams)
+    return sizes | {"shared": sizes["moe"] * hparams["n_shared_experts"]}
+
+
+def derived(hparams: HParams, names: frozenset[str]) -> HParams:
+    return {"moe_layers": range(count(hparams, "first_k_dense_replace"), hparams["block_count"])}
+
+
+def dense_layers(hparams: HParams) -> range:
+    return range(hparams["first_k_dense_replace"])
+
+
+def has_qk_norm(hparams: HParams) -> bool:
+    return hparams["use_qk_norm"]
+
+
+def metadata(hparams: HParams) -> list[KV]:
+    return [
+        KV("glm4moe.rope.dimension_count", "u32", rotated(hparams)),
+        KV("glm4moe.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"]),
+        KV("glm4moe.expert_shared_count", "u32", hparams["n_shared_experts"]),
+        KV("glm4moe.leading_dense_block_count", "u32", hparams["first_k_dense_replace"]),
+        KV("glm4moe.expert_gating_func", "u32", SIGMOID),
+        KV("glm4moe.expert_weights_scale", "f32", number(hparams, "routed_scaling_factor")),
+        KV("glm4moe.expert_weights_norm", "bool", hparams["norm_topk_prob"]),
+        KV("glm4moe.nextn_predict_layers", "u32", len(next_layers(hparams))),
+    ]
+
+
+NORMS = layer(
+    ("input_layernorm.weight", "attn_norm.weight", "hidden"),
+    ("post_attention_layernorm.weight", "post_attention_norm.weight", "hidden"),
+)
+MIXTURE = (
+    *ROUTER,
+    *at(moe_layers, *SINGLE_EXPERTS),
+    *at(
+        moe_layers,
+        *layer(
+            ("mlp.gate.e_score_correction_bias", "exp_probs_b.bias", "experts"),
+            ("mlp.shared_experts.gate_proj.weight", "ffn_gate_shexp.weight", "shared hidden"),
+            ("mlp.shared_experts.up_proj.weight", "ffn_up_shexp.weight", "shared hidden"),
+            ("mlp.shared_experts.down_proj.weight", "ffn_down_shexp.weight", "hidden shared"),
+        ),
+    ),
+)
+EXPERT_RULES = (
+    Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
+    Honoured("n_routed_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
+    Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with n_routed_experts"),
+    Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more can be used than there are"),
+    Honoured("n_shared_experts", lambda v, _: v > 0, "the architecture has shared experts"),
+    Honoured("routed_scaling_factor", lambda v, _: v > 0, "llama.cpp takes only a positive factor"),
+    Honoured("n_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
+    Honoured("topk_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
+    Honoured("scoring_func", lambda v, _: v == "sigmoid", "the architecture scores experts by a sigmoid"),
+    Honoured("norm_topk_prob", lambda v, _: isinstance(v, bool), "it must be true or false"),
+    Honoured("topk_method", lambda v, _: v == "noaux_tc", "the architecture chooses experts by corrected scores"),
+)
+
+GLM4_MOE = Architecture(
+    hf_names=("Glm4MoeForCausalLM",),
+    name="glm4moe",
+    aliases={"n_routed_experts": "num_experts"},
+    defaults={
+        "vocab_size": 151552,
+        "hidden_size": 4096,
+        "intermediate_size": 10944,
+        "num_hidden_layers": 46,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "hidden_act": "silu",
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "use_qk_norm": False,
+        "moe_intermediate_size": 1408,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "n_shared_experts": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "routed_scaling_factor": 1.0,
+        "norm_topk_prob": True,
+    },
+    dims=dims,
+    derived=derived,
+    sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts"),
+    nextn=NEXTN_MARK,
+    tensors=(
+        *ENDS,
+        *NORMS,
+        *ATTENTION,
+        *QKV_BIAS,
+        *when(has_qk_norm, *QK_NORM),
+        *at(dense_layers, *DENSE),
+        *MIXTURE,
+        *NEXTN,
+    ),
+    honoured=(
+        BIAS_FLAG,
+        Honoured("use_qk_norm", lambda v, _: isinstance(v, bool), "it must be true or false"),
+        *EXPERT_RULES,
+    ),
+    common=common_metadata,
+    metadata=metadata,
+    special_tokens=SPECIAL_TOKENS,
+)
