@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from convert import gguf_file
 from convert.tiktoken_file import QWEN_SPECIALS, read_qwen
 from convert.vocabulary import byte_alphabet
-from edge import gguf_file
 from tests.oracle.own_tokenizers import with_tokenizer_json
 from tests.oracle.source import llama_cpp_source
 from tests.tokenizer_files import KINDS, Kind
