@@ -15,10 +15,9 @@ from convert.protobuf import WireError, fields
 from convert.vocabulary import Vocabulary, padded, refuse_same_texts
 
 # ChatGLM3 calls the fourth and fifth ``sop`` and ``eop``. llama.cpp joins pieces to every text in the vocabulary, be it
-# a control token, so that "people" would hold ``eop`` and "sophist" ``sop``. GLM-4 has them in brackets.
-BARE_WORDS = {"sop": "<sop>", "eop": "<eop>"}
+# a control token, so that "people" would hold ``eop`` and "sophist" ``sop``. They get the names GLM-4 has for them.
 SPECIALS = (
-    *("[MASK]", "[gMASK]", "[sMASK]", BARE_WORDS["sop"], BARE_WORDS["eop"]),
+    *("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
     *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
 )
 FIRST_TEXTS = ("<unk>", "<bos>", "<eos>")
