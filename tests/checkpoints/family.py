@@ -88,8 +88,8 @@ class Family:
     """
 
     tokens: str
-    config: Mapping[str, Any]
-    size_keys: Mapping[str, str]
+    config: dict[str, Any]
+    size_keys: dict[str, str]
     tensors: Callable[[Sizes], Shapes]
     rope: Mapping[str, Any] = field(default_factory=dict)
     rope_style: str = "old"

@@ -46,7 +46,7 @@ def rotate(first: Tensor, second: Tensor, angle: Tensor) -> tuple[Tensor, Tensor
 
 def rotate_halves(x: Tensor, dims: int, base: float) -> Tensor:
     """x [heads, positions, head_dim]: of the first `dims`, i and i + dims / 2 are a pair; the rest stays."""
-    first, second = rotate(*x[..., :dims].chunk(2, dim=-1), angles(x.shape[-2], dims, base))
+    first, second = rotate(x[..., : dims // 2], x[..., dims // 2 : dims], angles(x.shape[-2], dims, base))
     return torch.cat([first, second, x[..., dims:]], dim=-1)
 
 

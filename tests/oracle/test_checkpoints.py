@@ -40,9 +40,11 @@ VARIANTS: dict[str, dict[str, Any]] = {name: {"family": name} for name in FAMILI
 
 
 def load(checkpoint: Path) -> tuple[Any, dict[str, Any]]:
-    return AutoModelForCausalLM.from_pretrained(
+    """The model, and what transformers says about the names of tensors."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    return loaded
 
 
 def tokens(family: str) -> list[int]:
