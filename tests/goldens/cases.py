@@ -46,17 +46,20 @@ GLM_CORRECTED = {
 GLM_THETA = {"rope_theta": 5000000.0}
 
 
-def sentencepiece(folder: Path, family: str) -> None:
-    (folder / "tokenizer.model").write_bytes(sentencepiece_file(pieces()))
+def sentencepiece(folder: Path, family: str) -> int:
+    """Writes tokenizer.model; returns how many ids come before the special tokens."""
+    tokens = pieces()
+    (folder / "tokenizer.model").write_bytes(sentencepiece_file(tokens))
+    return len(tokens)
 
 
-SENTENCEPIECE = {"tokenizer": sentencepiece, "vocab": 1200}
+SENTENCEPIECE = {"tokenizer": sentencepiece}
 # Whole words first, as tiktoken takes them; that nothing ends a text is the default of such vocabularies.
 TIKTOKEN_WORDS = {"tokenizer.ggml.pre": 'str "glm4"', "tokenizer.ggml.add_eos_token": ""}
 # Its tokens `sop` and `eop` are called <sop> and <eop>, there and in its template: llama.cpp would find the bare words
 # within others, such as "people".
 CHATGLM3_WORDS = {
-    "tokenizer.ggml.tokens": "[str] 1200 long, sha256 1cc3e0ecc1cd1fc9",
+    "tokenizer.ggml.tokens": "[str] 677 long, sha256 0d193e5e630b35ab",
     "tokenizer.chat_template": "str 134 long, sha256 71884e7f31b1d10b",
 }
 QWEN_LENGTH = {"qwen.context_length": "u32 2048"}  # seq_length: beyond it the model stretches its rotation

@@ -48,7 +48,9 @@ OUTSIDE = (
 # another one in the rope settings. transformers computes with the first, llama.cpp's converter writes the second.
 #
 # GLM-4.7-Flash scores experts by a sigmoid; without the key llama.cpp takes softmax but for that one size of model.
+# The first revision of Qwen calls the size ffn_hidden_size, which it does not read; the file does not load.
 MAY_BE_ADDED = (
+    "qwen.feed_forward_length",
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
     "deepseek2.expert_gating_func",

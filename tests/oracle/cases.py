@@ -166,6 +166,7 @@ ORACLE_ONLY: dict[str, Case] = {
 # Every family at every level, as it is published...
 WHAT_DIFFERS: dict[str, dict[str, Any]] = {
     "qwen": {"corrected": QWEN_LENGTH},
+    "qwen-first": {"corrected": QWEN_LENGTH},
     "chatglm3": {"options": SENTENCEPIECE, "corrected": CHATGLM3_WORDS},
     "chatglm4": {"corrected": TIKTOKEN_WORDS},
     "glm": {"options": {"config": GLM_THETA}, "corrected": GLM_CORRECTED},
