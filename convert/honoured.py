@@ -121,7 +121,6 @@ COMMON = (
             "shared_expert_intermediate_size",
             "text_config",
             "vision_config",
-            "mrope_section",
         )
     ),
     *(
@@ -155,5 +154,5 @@ def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
 def is_accepted(rule: Honoured, value: Any, hparams: HParams) -> bool:
     try:
         return rule.accepts(value, hparams)
-    except (TypeError, AttributeError):  # a value of another kind altogether
+    except (TypeError, AttributeError, ZeroDivisionError):  # a value of another kind altogether
         return False

@@ -31,7 +31,13 @@ def read_hparams(config: HParams, aliases: Mapping[str, str], defaults: HParams)
     Raises CheckpointError when the number of layers is no sane number.
     """
     text = config.get("text_config")
-    flat = {**config, **text} if isinstance(text, dict) else dict(config)
+    flat = dict(config)
+    if isinstance(text, dict):
+        flat |= text
+        flat["tie_word_embeddings"] = text.get("tie_word_embeddings") or config.get("tie_word_embeddings", False)
+    rope = flat.get("rope_parameters") or flat.get("rope_scaling")
+    if isinstance(rope, dict) and rope.get("partial_rotary_factor") is not None:
+        flat["partial_rotary_factor"] = rope["partial_rotary_factor"]
     for alias, key in aliases.items():
         if flat.get(alias) is not None:
             flat[key] = flat[alias]
@@ -93,8 +99,11 @@ def check_sizes(hparams: HParams, more: tuple[str, ...] = ()) -> None:
         raise CheckpointError(f"config.json: rms_norm_eps is {str(eps)[:40]!r}, not a small positive number")
 
 
-def common_metadata(arch: str, hparams: HParams) -> list[KV]:
-    """The hyperparameters that every family has, in the order llama.cpp's converter writes them."""
+def common_metadata(arch: str, hparams: HParams, *, sections: bool = False) -> list[KV]:
+    """The hyperparameters that every family has, in the order llama.cpp's converter writes them.
+
+    ``sections``: the rotated pairs of a head may follow time, height and width of an image.
+    """
     optional = (
         ("expert_count", "num_experts"),
         ("expert_used_count", "num_experts_per_tok"),
@@ -112,7 +121,7 @@ def common_metadata(arch: str, hparams: HParams) -> list[KV]:
         *([KV(f"{arch}.feed_forward_length", "u32", feed_forward)] if feed_forward else []),
         KV(f"{arch}.attention.head_count", "u32", hparams["num_attention_heads"]),
         *(shared if "num_key_value_heads" in hparams else []),
-        *rope_metadata(arch, hparams),
+        *rope_metadata(arch, hparams, sections=sections),
         KV(f"{arch}.attention.layer_norm_rms_epsilon", "f32", hparams["rms_norm_eps"]),
         *(KV(f"{arch}.{target}", "u32", hparams[key]) for target, key in optional if hparams.get(key) is not None),
     ]

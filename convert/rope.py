@@ -49,15 +49,19 @@ def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
     return rope
 
 
-def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
-    """Base frequency and context scaling. Raises UnsupportedError for a scaling llama.cpp does not compute."""
+def rope_metadata(arch: str, hparams: Mapping[str, Any], *, sections: bool = False) -> list[KV]:
+    """Base frequency, context scaling, and the config's ``mrope_section`` where the family has ``sections``.
+
+    Raises UnsupportedError for a scaling llama.cpp does not compute.
+    """
     rope = rope_parameters(hparams)
     kind, scaling = rope["rope_type"], []
     if kind not in ("default", "linear", "yarn"):
         raise UnsupportedError(
             f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes default, linear, yarn"
         )
-    sections = rope_sections(rope)
+    if "mrope_section" in rope and not sections:
+        raise UnsupportedError("config.json has mrope_section, which belongs to a vision model")
     if kind != "default":
         if rope.get("factor", 0) < 1:
             raise CheckpointError(f"config.json: rope scaling {kind} needs a factor of 1 or more")
@@ -73,18 +77,27 @@ def rope_metadata(arch: str, hparams: Mapping[str, Any]) -> list[KV]:
             value = next((rope[source] for source in sources if source in rope), None)
             if is_number(value):
                 scaling.append(KV(f"{arch}.rope.scaling.{target}", "f32", value))
-    if sections:
-        scaling.append(KV(f"{arch}.rope.dimension_sections", "[i32]", sections))
+    if covering := rope_sections(hparams):
+        scaling.append(KV(f"{arch}.rope.dimension_sections", "[i32]", covering))
     theta = rope.get("rope_theta")
     return [*scaling, *([] if theta is None else [KV(f"{arch}.rope.freq_base", "f32", theta)])]
 
 
-def rope_sections(rope: Mapping[str, Any]) -> list[int]:
-    """How many rotated pairs follow time, height and width, padded to four. Text has one position for all of them."""
-    sections = rope.get("mrope_section") or []
+def rope_sections(hparams: Mapping[str, Any]) -> list[int]:
+    """How many rotated pairs follow time, height and width, padded to four; empty without ``mrope_section``.
+
+    The pairs take turns. Text has one position for all three, but llama.cpp gives a pair that no section covers
+    position 0, and the pairs repeat after the sections' sum: such sections are an UnsupportedError.
+    """
+    sections = rope_parameters(hparams).get("mrope_section") or []
     if not isinstance(sections, list) or len(sections) > 4 or not all(is_integer(n) and n >= 0 for n in sections):
         raise CheckpointError(f"config.json: mrope_section is {str(sections)[:40]!r}")
-    return sections + [0] * (4 - len(sections)) if sections else []
+    padded = sections + [0] * (4 - len(sections)) if sections else []
+    if padded:
+        turns = [pair % sum(padded) for pair in range(rotated(hparams) // 2)] if sum(padded) else [0]
+        if not all(turn < 3 * padded[turn % 3] for turn in turns):
+            raise UnsupportedError(f"config.json has mrope_section = {sections}; llama.cpp would leave pairs unrotated")
+    return padded
 
 
 def rotated(hparams: Mapping[str, Any]) -> int:

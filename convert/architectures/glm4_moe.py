@@ -20,7 +20,7 @@ from convert.architectures.blocks import (
     when,
 )
 from convert.architectures.blocks import dims as common_dims
-from convert.honoured import BIAS_FLAG, Honoured, is_one
+from convert.honoured import BIAS_FLAG, Honoured
 from convert.hparams import HParams, common_metadata, count, number
 from convert.metadata import KV
 from convert.rope import rotated
@@ -36,7 +36,13 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    return {"moe_layers": range(count(hparams, "first_k_dense_replace"), hparams["block_count"])}
+    dense = count(hparams, "first_k_dense_replace")
+    return {"moe_layers": range(dense, hparams["block_count"]), **expert_groups(hparams)}
+
+
+def expert_groups(hparams: HParams) -> HParams:
+    """Choosing among all groups is choosing without groups, which llama.cpp has another way to say."""
+    return {"n_group": 1, "topk_group": 1} if hparams["n_group"] == hparams["topk_group"] else {}
 
 
 def dense_layers(hparams: HParams) -> range:
@@ -81,11 +87,16 @@ EXPERT_RULES = (
     Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
     Honoured("n_routed_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
     Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with n_routed_experts"),
-    Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more can be used than there are"),
+    Honoured(
+        "num_experts_per_tok",
+        lambda v, h: v <= h["topk_group"] * (h["num_experts"] // h["n_group"]),
+        "the chosen groups do not hold so many experts",
+    ),
+    Honoured("first_k_dense_replace", lambda v, h: v <= h["num_hidden_layers"], "there are not so many layers"),
     Honoured("n_shared_experts", lambda v, _: v > 0, "the architecture has shared experts"),
     Honoured("routed_scaling_factor", lambda v, _: v > 0, "llama.cpp takes only a positive factor"),
-    Honoured("n_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
-    Honoured("topk_group", is_one, "llama.cpp does not choose experts by group for this architecture"),
+    Honoured("n_group", lambda v, h: h["num_experts"] % v == 0 and h["num_experts"] >= 2 * v, "groups must be even"),
+    Honoured("topk_group", lambda v, h: 0 < v <= h["n_group"], "no more groups can be chosen than there are"),
     Honoured("scoring_func", lambda v, _: v == "sigmoid", "the architecture scores experts by a sigmoid"),
     Honoured("norm_topk_prob", lambda v, _: isinstance(v, bool), "it must be true or false"),
     Honoured("topk_method", lambda v, _: v == "noaux_tc", "the architecture chooses experts by corrected scores"),

@@ -9,12 +9,14 @@ from __future__ import annotations
 from convert.architecture import Architecture, TensorRule
 from convert.architectures.blocks import BLOCK, DENSE, ENDS, LAYER, NEXTN, NEXTN_MARK, TWO_NORMS, at, layer
 from convert.architectures.blocks import dims as common_dims
-from convert.architectures.glm4_moe import EXPERT_RULES, MIXTURE, SIGMOID, SPECIAL_TOKENS, dense_layers
+from convert.architectures.glm4_moe import EXPERT_RULES, MIXTURE, SIGMOID, SPECIAL_TOKENS, dense_layers, expert_groups
 from convert.architectures.linear_attention import nextn_metadata
-from convert.honoured import NO_BIAS, Honoured
+from convert.errors import UnsupportedError
+from convert.honoured import NO_BIAS, WHOLE_HEADS, Honoured
 from convert.hparams import HParams, common_metadata, count, number
 from convert.metadata import KV
 from convert.ops import key_part, value_part
+from convert.rope import rope_parameters
 
 
 def dims(hparams: HParams) -> dict[str, int]:
@@ -45,11 +47,17 @@ def derived(hparams: HParams, names: frozenset[str]) -> HParams:
         "first_k_dense_replace": dense,
         "moe_layers": range(dense, hparams["block_count"]),
         "num_key_value_heads": 1,
+        **expert_groups(hparams),
     }
 
 
 def common(arch: str, hparams: HParams) -> list[KV]:
-    """Without lengths of keys and values: those of this attention follow."""
+    """Without lengths of keys and values: those of this attention follow.
+
+    Raises UnsupportedError where rotation is scaled: llama.cpp would scale this attention by it as well.
+    """
+    if (kind := rope_parameters(hparams)["rope_type"]) != "default":
+        raise UnsupportedError(f"config.json has rope_type = {kind!r}; llama.cpp computes only default for it")
     return common_metadata(arch, {**hparams, "head_dim": None})
 
 
@@ -140,6 +148,14 @@ GLM4_MOE_LITE = Architecture(
     tensors=(*ENDS, *TWO_NORMS, *LATENT_ATTENTION, *at(dense_layers, *DENSE), *MIXTURE, *NEXTN),
     honoured=(
         NO_BIAS,
+        WHOLE_HEADS,
+        Honoured(
+            "num_hidden_layers",
+            lambda v, h: v not in (26, 27) and (v, h["vocab_size"]) != (48, 128256),
+            "llama.cpp takes a model of so many layers for another one",
+        ),
+        # llama.cpp uses it for the latent vectors' norms too, where transformers has 1e-6
+        Honoured("rms_norm_eps", lambda v, _: v <= 1e-5, "llama.cpp would blur the latent attention"),
         Honoured("rope_interleave", lambda v, _: v is True, "llama.cpp rotates interleaved pairs"),
         Honoured(
             "mlp_layer_types",

@@ -39,7 +39,10 @@ SIZES = (
 )
 HONOURED = (
     NO_BIAS,
-    Honoured("layer_types", lambda v, h: known_layers(v, h), "llama.cpp has full and linear attention, one a layer"),
+    Honoured("layer_types", lambda v, h: known_layers(v, h), "llama.cpp needs layers of full and of linear attention"),
+    Honoured("linear_conv_kernel_dim", lambda v, _: v > 1, "llama.cpp needs a convolution over several tokens"),
+    # Where transformers normalises queries and keys by 1e-6, llama.cpp takes this key.
+    Honoured("rms_norm_eps", lambda v, _: v == 1e-6, "llama.cpp would use it where transformers has a fixed 1e-6"),
     Honoured(
         "linear_value_head_dim",
         lambda v, h: v == h["linear_key_head_dim"],
@@ -47,8 +50,8 @@ HONOURED = (
     ),
     Honoured(
         "linear_num_value_heads",
-        lambda v, h: v > 1 and v % h["linear_num_key_heads"] == 0,
-        "llama.cpp needs several value heads, shared evenly by the key heads",
+        lambda v, h: v % h["linear_num_key_heads"] == 0,
+        "the value heads must be shared evenly by the key heads",
     ),
     Honoured("attn_output_gate", lambda v, _: v is True, "llama.cpp always computes the output gate"),
 )
@@ -65,7 +68,7 @@ NEXTN_NAMES = (
 
 def known_layers(kinds: object, hparams: HParams) -> bool:
     known = {"full_attention", "linear_attention"}
-    return isinstance(kinds, list) and len(kinds) == hparams["num_hidden_layers"] and set(map(str, kinds)) <= known
+    return isinstance(kinds, list) and len(kinds) == hparams["num_hidden_layers"] and set(map(str, kinds)) == known
 
 
 def find_layer_types(hparams: HParams) -> HParams:

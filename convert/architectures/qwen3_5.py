@@ -21,7 +21,7 @@ from convert.architectures.blocks import (
     at,
     find_fused,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured
+from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured, is_neutral
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.ops import (
@@ -33,7 +33,7 @@ from convert.ops import (
     tiled_heads,
     tiled_single_rows,
 )
-from convert.rope import rope_parameters, rope_sections
+from convert.rope import rope_sections
 
 SECTIONS = [11, 11, 10, 0]  # what transformers rotates by when the config does not say
 
@@ -65,6 +65,10 @@ def derived(hparams: HParams, names: frozenset[str]) -> HParams:
     return {**linear.find_layer_types(hparams), **find_fused(hparams, names)}
 
 
+def common(arch: str, hparams: HParams) -> list[KV]:
+    return common_metadata(arch, hparams, sections=True)
+
+
 def dense_metadata(hparams: HParams) -> list[KV]:
     return metadata("qwen35", hparams)
 
@@ -75,7 +79,7 @@ def moe_metadata(hparams: HParams) -> list[KV]:
 
 def metadata(arch: str, hparams: HParams) -> list[KV]:
     keys = [*linear.nextn_metadata(arch, hparams), *linear.metadata(arch, hparams)]
-    if not rope_sections(rope_parameters(hparams)):
+    if not rope_sections(hparams):
         keys.append(KV(f"{arch}.rope.dimension_sections", "[i32]", SECTIONS))
     return keys
 
@@ -103,9 +107,9 @@ QWEN3_5 = Architecture(
         *linear.HONOURED,
         Honoured("text_config", lambda v, _: isinstance(v, dict), "it must be an object"),
         Honoured("vision_config", lambda v, _: isinstance(v, dict), "it must be an object"),
-        Honoured("mrope_section", lambda v, _: True, ""),
+        Honoured("mtp_use_dedicated_embeddings", is_neutral, "llama.cpp has no place for its own embedding"),
     ),
-    common=common_metadata,
+    common=common,
     metadata=dense_metadata,
 )
 QWEN3_5_MOE = replace(

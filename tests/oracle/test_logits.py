@@ -17,9 +17,9 @@ import pytest
 import edge
 from convert.pipeline import convert
 from tests import vocabulary
-from tests.checkpoints import build, splitmix64
-from tests.goldens.cases import YARN
-from tests.oracle.logits import llama_logits, mean_kl, transformers_logits
+from tests.checkpoints import FAMILIES, build, splitmix64
+from tests.goldens.cases import SENTENCEPIECE, YARN
+from tests.oracle.logits import llama_logits, mean_kl, reference_logits
 
 POSITIONS = 160
 LONG_YARN = {**YARN, "original_max_position_embeddings": 64}  # so that the positions here are beyond it
@@ -66,6 +66,44 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 }
 
 
+# Every family as it is published, then the shapes and config values that make a difference.
+GROUPS = {"experts": 8, "experts_used": 3, "config": {"n_group": 4, "topk_group": 2}}
+ACCEPTED |= {family: {"family": family} for family in FAMILIES if family not in ACCEPTED}
+ACCEPTED["chatglm3"] |= SENTENCEPIECE
+ACCEPTED |= {
+    "qwen3-wide-heads": {"family": "qwen3", "head_dim": 128, "tied": False, "scaling": LONG_YARN},
+    "qwen3-window-after-last-layer": {
+        "family": "qwen3",
+        "config": {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 4},
+    },
+    "qwen2moe-no-bias": {"family": "qwen2moe", "attention_bias": False, "config": {"qkv_bias": False}},
+    "qwen3moe-all-experts": {"family": "qwen3moe", "experts_used": 6, "tied": True},
+    "qwen3moe-fused": {"family": "qwen3moe", "experts_layout": "fused"},
+    "qwen3next-equal-heads": {"family": "qwen3next", "linear_value_heads": 2, "nextn": 0},
+    "qwen3next-own-layers": {
+        "family": "qwen3next",
+        "config": {"layer_types": ["linear_attention", *["full_attention"] * 2, "linear_attention"]},
+        "interval": 4,
+    },
+    "qwen35-equal-heads": {"family": "qwen35", "linear_value_heads": 2, "linear_head_dim": 32},
+    "qwen35-four-to-one": {"family": "qwen35", "linear_value_heads": 8, "dtype": "f32"},
+    "qwen35-f16": {"family": "qwen35", "dtype": "f16"},
+    "qwen35-seven-layers": {"family": "qwen35-text", "layers": 7, "conv_kernel": 2},
+    "qwen35moe-each": {"family": "qwen35moe-text", "experts_layout": "each", "linear_value_heads": 8},
+    "glm-theta": {"family": "glm", "config": {"rope_theta": 5e6}},
+    "glm-linear": {"family": "glm", "scaling": {"type": "linear", "factor": 4.0}},
+    "glm4moe-no-norm-no-bias": {"family": "glm4moe", "qk_norm": False, "attention_bias": False, "dense_layers": 2},
+    "glm4moe-groups": {"family": "glm4moe", "nextn": 0, **GROUPS},
+    "glm4moe-scaled": {
+        "family": "glm4moe",
+        "shared_ffn": 512,
+        "config": {"routed_scaling_factor": 2.5, "norm_topk_prob": False},
+    },
+    "glm4moelite-groups": {"family": "glm4moelite", "nextn": 0, **GROUPS},
+    "glm4moelite-dense-first": {"family": "glm4moelite", "dense_layers": 2, "value_dim": 64},
+}
+
+
 def tokens(vocab: int) -> list[int]:
     """The same random tokens each time."""
     return [int(token) for token in splitmix64(7, POSITIONS) % np.uint64(vocab)]
@@ -74,7 +112,7 @@ def tokens(vocab: int) -> list[int]:
 def measure(checkpoint: Path, folder: Path, vocab: int) -> float:
     gguf = folder / "F32.gguf"
     convert(checkpoint, {"F32": gguf}, threads=2)
-    reference = transformers_logits(checkpoint, tokens(vocab))
+    reference = reference_logits(checkpoint, tokens(vocab))
     kl = mean_kl(reference, llama_logits(gguf, tokens(vocab)))
     print(f"\n{checkpoint.name}: mean KL {kl:.1e}, logits within {np.abs(reference).max():.1f}")
     return kl
@@ -83,8 +121,8 @@ def measure(checkpoint: Path, folder: Path, vocab: int) -> float:
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_synthetic(name: str, tmp_path: Path):
     options = ACCEPTED[name]
-    vocab = vocabulary.size(options.get("family", "qwen2"))
-    assert measure(build(tmp_path / name, **options), tmp_path, vocab) < 1e-5
+    vocab = vocabulary.size(FAMILIES[options.get("family", "qwen2")].tokens)
+    assert measure(build(tmp_path / name, **options), tmp_path, vocab) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["tiny-qwen", "tiny-glm"])
@@ -113,5 +151,5 @@ def test_the_measure_sees_a_wrong_key(one: dict[str, Any], other: dict[str, Any]
     family = one.get("family", "qwen2")
     convert(build(tmp_path / "one", **one), {"F32": tmp_path / "one.gguf"}, threads=2)
     ids = tokens(vocabulary.size(family))
-    reference = transformers_logits(build(tmp_path / "other", **other), ids)
-    assert mean_kl(reference, llama_logits(tmp_path / "one.gguf", ids)) > 1e-5
+    reference = reference_logits(build(tmp_path / "other", **other), ids)
+    assert mean_kl(reference, llama_logits(tmp_path / "one.gguf", ids)) > 1e-6
