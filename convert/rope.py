@@ -94,8 +94,9 @@ def rope_sections(hparams: Mapping[str, Any]) -> list[int]:
         raise CheckpointError(f"config.json: mrope_section is {str(sections)[:40]!r}")
     padded = sections + [0] * (4 - len(sections)) if sections else []
     if padded:
-        turns = [pair % sum(padded) for pair in range(rotated(hparams) // 2)] if sum(padded) else [0]
-        if not all(turn < 3 * padded[turn % 3] for turn in turns):
+        total = sum(padded)
+        turns = [pair % total for pair in range(rotated(hparams) // 2)] if total else [0]
+        if total > hparams["head_dim"] or not all(turn < 3 * padded[turn % 3] for turn in turns):
             raise UnsupportedError(f"config.json has mrope_section = {sections}; llama.cpp would leave pairs unrotated")
     return padded
 

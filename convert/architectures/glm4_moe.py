@@ -95,7 +95,11 @@ EXPERT_RULES = (
     Honoured("first_k_dense_replace", lambda v, h: v <= h["num_hidden_layers"], "there are not so many layers"),
     Honoured("n_shared_experts", lambda v, _: v > 0, "the architecture has shared experts"),
     Honoured("routed_scaling_factor", lambda v, _: v > 0, "llama.cpp takes only a positive factor"),
-    Honoured("n_group", lambda v, h: h["num_experts"] % v == 0 and h["num_experts"] >= 2 * v, "groups must be even"),
+    Honoured(
+        "n_group",
+        lambda v, h: h["num_experts"] % v == 0 and h["num_experts"] >= 2 * v,
+        "llama.cpp needs groups of two experts or more, each of the same size",
+    ),
     Honoured("topk_group", lambda v, h: 0 < v <= h["n_group"], "no more groups can be chosen than there are"),
     Honoured("scoring_func", lambda v, _: v == "sigmoid", "the architecture scores experts by a sigmoid"),
     Honoured("norm_topk_prob", lambda v, _: isinstance(v, bool), "it must be true or false"),

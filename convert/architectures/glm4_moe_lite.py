@@ -11,7 +11,7 @@ from convert.architectures.blocks import BLOCK, DENSE, ENDS, LAYER, NEXTN, NEXTN
 from convert.architectures.blocks import dims as common_dims
 from convert.architectures.glm4_moe import EXPERT_RULES, MIXTURE, SIGMOID, SPECIAL_TOKENS, dense_layers, expert_groups
 from convert.architectures.linear_attention import nextn_metadata
-from convert.errors import UnsupportedError
+from convert.errors import CheckpointError, UnsupportedError
 from convert.honoured import NO_BIAS, WHOLE_HEADS, Honoured
 from convert.hparams import HParams, common_metadata, count, number
 from convert.metadata import KV
@@ -38,6 +38,8 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
     """How many dense layers lead; and that llama.cpp sees a single key-value head."""
+    if hparams["num_key_value_heads"] != hparams["num_attention_heads"]:
+        raise CheckpointError("config.json: num_key_value_heads is not num_attention_heads, as latent attention has it")
     kinds = hparams.get("mlp_layer_types")
     if isinstance(kinds, list) and "sparse" in kinds:
         dense = kinds.index("sparse")
