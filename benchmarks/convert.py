@@ -1,9 +1,10 @@
 """Conversion against llama.cpp's two steps, on the same machine with the same threads: time and peak memory.
 
-    python -m benchmarks.convert [--runs 3] [--models 0.5B 7B] [--levels Q4_K_M Q8_0 Q4_0]
+    python -m benchmarks.convert [--runs 3] [--models 0.5B 7B 30B-A3B] [--levels Q4_K_M Q8_0 Q4_0]
 
-Two checkpoints: the real Qwen2.5-Coder-0.5B-Instruct (tests/real/fetch.py; REAL_MODEL says where it lies), and one
-of 8 layers with the shape of Qwen2.5-7B and random weights (about 6 GB), made here. The peer is
+Three checkpoints: the real Qwen2.5-Coder-0.5B-Instruct (tests/real/fetch.py; REAL_MODEL says where it lies), and two
+with random weights, made here: 8 layers of the shape of Qwen2.5-7B (about 6 GB), and 3 of Qwen3-30B-A3B with its 128
+experts (about 5 GB). The peer is
 convert_hf_to_gguf.py to bf16, then llama-quantize, both from the source that llama-cpp-python ships, the second
 compiled for this machine.
 
@@ -33,7 +34,7 @@ from typing import Any
 import psutil
 
 from benchmarks import peer
-from benchmarks.shaped import shaped_checkpoint
+from benchmarks.shaped import SHAPES, shaped_checkpoint
 from tests.goldens.listing import same_data
 from tests.oracle.source import CACHE
 from tests.real.fetch import real_checkpoint
@@ -44,6 +45,7 @@ PEAK = 400e6  # bytes
 DEMANDS = {
     "0.5B": {"Q4_K_M": 0.5, "Q8_0": 0.3, "Q4_0": 0.3},
     "7B": {"Q4_K_M": 0.9, "Q8_0": 0.45, "Q4_0": 0.45},
+    "30B-A3B": {},
 }
 
 
@@ -145,7 +147,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--models", nargs="+", choices=DEMANDS, default=list(DEMANDS))
     parser.add_argument("--levels", nargs="+", default=["Q4_K_M", "Q8_0", "Q4_0"])
-    parser.add_argument("--layers", type=int, default=8, help="of the 7B-shaped checkpoint")
     parser.add_argument("--work", type=Path, default=CACHE / "benchmark", help="needs about 20 GB")
     parser.add_argument("--peer-python", default=sys.executable, help="one with torch and transformers")
     return parser.parse_args()
@@ -162,8 +163,8 @@ def main() -> None:
     results = []
     for model in options.models:
         checkpoint = real
-        if model == "7B":
-            checkpoint = shaped_checkpoint(options.work / f"7B-{options.layers}-layers", real, options.layers)
+        if model in SHAPES:
+            checkpoint = shaped_checkpoint(options.work / model, real, model)
         for level, runs in compare(checkpoint, options.levels, options).items():
             results.append(summary(model, level, runs))
             print(row(results[-1]), flush=True)

@@ -1,46 +1,53 @@
-"""A checkpoint with the shape of Qwen2.5-7B and random weights, made in slabs: only its sizes matter."""
+"""Checkpoints with the shapes of large models and random weights, made in slabs: only their sizes matter."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.checkpoints import read_json, tensor_shapes, weights, write_json
+from tests.checkpoints import FAMILIES, model_config, read_json, tensor_shapes, weights, write_json
+from tests.checkpoints.family import Sizes
 
-SEVEN_B = {"hidden": 3584, "ffn": 18944, "heads": 28, "kv_heads": 4, "vocab": 152064}
+
+@dataclass(frozen=True)
+class Shape:
+    """A published model's sizes, with fewer layers."""
+
+    family: str
+    sizes: Mapping[str, Any]
+
+
+QWEN_7B = {"hidden": 3584, "ffn": 18944, "heads": 28, "kv_heads": 4, "vocab": 152064, "layers": 8}
+QWEN_30B_A3B = {"hidden": 2048, "ffn": 6144, "heads": 32, "kv_heads": 4, "head_dim": 128, "vocab": 151936, "layers": 3}
+EXPERTS = {"experts": 128, "experts_used": 8, "moe_ffn": 768}
+SHAPES = {
+    "7B": Shape("qwen2", {**QWEN_7B, "tied": False}),
+    "30B-A3B": Shape("qwen3moe", {**QWEN_30B_A3B, **EXPERTS, "tied": False}),
+}
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 SHARDS = 4
 BLOCK = 1 << 22  # weights of the random stream, which then repeats
 
 
-def shaped_checkpoint(folder: Path, real: Path, layers: int) -> Path:
-    """Qwen2.5-7B's sizes with `layers` layers, bf16, untied, in four shards; tokenizer from `real`."""
+def shaped_checkpoint(folder: Path, real: Path, model: str) -> Path:
+    """A model of SHAPES in bf16 and four shards; tokenizer from `real`."""
     if (folder / "model.safetensors.index.json").is_file():  # written last
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER:
         shutil.copyfile(real / name, folder / name)
-    sizes = SEVEN_B
-    write_json(
-        folder / "config.json",
-        read_json(real / "config.json")
-        | {
-            "hidden_size": sizes["hidden"],
-            "intermediate_size": sizes["ffn"],
-            "num_attention_heads": sizes["heads"],
-            "num_hidden_layers": layers,
-            "num_key_value_heads": sizes["kv_heads"],
-            "tie_word_embeddings": False,
-            "vocab_size": sizes["vocab"],
-        },
-    )
-    head_dim = sizes["hidden"] // sizes["heads"]
-    shapes = tensor_shapes("qwen2", layers=layers, head_dim=head_dim, **sizes)
+    family, sizes = FAMILIES[SHAPES[model].family], SHAPES[model].sizes
+    config = model_config(family, Sizes(**{**family.sizes, **sizes}), "bf16", rope="old")
+    ids = {key: value for key, value in read_json(real / "config.json").items() if key.endswith("_token_id")}
+    write_json(folder / "config.json", config | ids)
+    shapes = tensor_shapes(SHAPES[model].family, **sizes)
     block = weights("block", (BLOCK,), "bf16").data.tobytes()
     where: dict[str, str] = {}
     for i, names in enumerate(np.array_split(list(shapes), SHARDS)):

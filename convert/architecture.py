@@ -187,19 +187,19 @@ def next_layers(architecture: Architecture, hparams: HParams, names: Iterable[st
     return count
 
 
-@dataclass
+@dataclass(frozen=True)
 class Target:
-    """An output tensor while its sources are gathered; ``place`` orders outputs as llama.cpp's converter does."""
+    """An output tensor and the names of its sources; ``place`` orders outputs as llama.cpp's converter does."""
 
     rule: TensorRule
     sources: list[str]
-    place: tuple[int, int] = (0, 0)
+    place: tuple[int, int]
 
 
 def map_tensors(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> list[TensorPlan]:
     """The output's tensors in the order of the checkpoint's; every stored tensor is used.
 
-    An output comes where the last of its sources is, stacked experts where the last expert of their layer is.
+    An output comes where its source is; those of experts come together where the last expert of their layer is.
     """
     sizes = architecture.dims(hparams)
     targets = find_targets(architecture, hparams, stored)
@@ -220,7 +220,7 @@ def map_tensors(architecture: Architecture, hparams: HParams, stored: Mapping[st
 def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> dict[str, Target]:
     """Output name -> its rule and the names of its sources. Raises CheckpointError for one that is missing."""
     position = {name: place for place, name in enumerate(stored)}
-    last_expert: dict[int, int] = {}
+    last_expert = {name.rpartition(".experts.")[0]: place for name, place in position.items() if ".experts." in name}
     targets: dict[str, Target] = {}
     for index, rule in enumerate(architecture.tensors):
         needed = rule.needed(hparams)
@@ -231,17 +231,13 @@ def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[s
             sources = [rule.source.format(i=i, e=e) for e in experts]
             missing = next((source for source in sources if source not in stored), None)
             if missing is None:
-                place = max(position[source] for source in sources)
-                if "{e}" in rule.source:
-                    place = last_expert[i] = max(place, last_expert.get(i, 0))
+                stacked = "{e}" in rule.source
+                place = last_expert[sources[0].rpartition(".experts.")[0]] if stacked else position[sources[0]]
                 targets[rule.target.format(i=i)] = Target(rule, sources, (place, index))
             elif needed:
                 raise CheckpointError(
                     f"tensor {missing} is missing", "the checkpoint is incomplete, or config.json is wrong"
                 )
-    for name, target in targets.items():
-        if "{e}" in target.rule.source:
-            target.place = (last_expert[int(name.split(".")[1])], target.place[1])
     return targets
 
 

@@ -33,10 +33,6 @@ def dims(hparams: HParams) -> dict[str, int]:
     return sizes
 
 
-def own_layers(hparams: HParams) -> range:
-    return range(hparams["num_hidden_layers"])
-
-
 def next_layers(hparams: HParams) -> range:
     """The layers that predict further tokens."""
     return range(hparams["num_hidden_layers"], hparams["block_count"])

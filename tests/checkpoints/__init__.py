@@ -29,6 +29,7 @@ __all__ = [
     "build",
     "cut",
     "edit_json",
+    "model_config",
     "read_json",
     "split_safetensors",
     "splitmix64",
