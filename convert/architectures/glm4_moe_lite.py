@@ -67,7 +67,7 @@ def common(arch: str, hparams: HParams) -> list[KV]:
     Raises UnsupportedError where rotation is scaled: llama.cpp would scale this attention by it as well.
     """
     if (kind := rope_parameters(hparams)["rope_type"]) != "default":
-        raise UnsupportedError(f"config.json has rope_type = {kind!r}; llama.cpp computes only default for it")
+        raise UnsupportedError(f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes only default")
     return common_metadata(arch, {**hparams, "head_dim": None})
 
 
