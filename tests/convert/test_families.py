@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from convert.architecture import ModelPlan, is_ignored, plan
 from convert.architectures import FAMILIES as ARCHITECTURES
@@ -16,9 +17,9 @@ from convert.architectures import REGISTRY
 from convert.checkpoint import Checkpoint, StoredTensor
 from convert.errors import CheckpointError
 from convert.pipeline import convert
+from edge.cli.main import cli
+from tests.convert.conftest import Small
 from tests.convert.small import CASES, build_small
-
-Small = Callable[[str], Checkpoint]
 
 
 def plan_of(checkpoint: Checkpoint, tensors: dict[str, StoredTensor] | None = None) -> ModelPlan:
@@ -46,7 +47,7 @@ def test_every_weight_is_used_once(small: Small, name: str) -> None:
     for tensor in model.tensors:
         for span in tensor.spans:
             used[span.source.name][span.first : span.first + span.rows] += 1
-            assert 0 <= span.first and span.rows > 0 and span.first + span.rows <= span.source.rows
+            assert span.first >= 0 and span.rows > 0 and span.first + span.rows <= span.source.rows
         assert tensor.elements == sum(span.rows * span.source.row_elements for span in tensor.spans), tensor.name
         assert len(tensor.shape) <= 3 and min(tensor.shape) > 0
     left_out = {tensor.name for tensor in model.left_out}
@@ -188,3 +189,22 @@ def test_nothing_is_written_for_a_checkpoint_that_does_not_fit(tmp_path: Path, m
     with pytest.raises(CheckpointError, match=r"kv_.* has shape"):
         convert(folder, {"F16": tmp_path / "x.gguf"})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["qwen35", "qwen35moe"])
+def test_the_vision_part_is_left_out_by_name(small: Small, name: str) -> None:
+    left_out = [tensor.name for tensor in plan_of(small(name)).left_out]
+    assert left_out and left_out == [tensor for tensor in small(name).tensors if tensor.startswith("model.visual.")]
+    assert not plan_of(small(f"{name}-text")).left_out
+
+
+@pytest.mark.parametrize("options", [["--no-check"], ["--dry-run"]], ids=" ".join)
+def test_the_command_says_what_is_left_out(tmp_path: Path, options: list[str]) -> None:
+    folder = build_small(tmp_path / "checkpoint", "qwen35")
+    arguments = ["convert", str(folder), str(tmp_path / "x.gguf"), "-l", "F16", *options]
+    said = CliRunner().invoke(cli, arguments).stdout
+    assert "left out, for text only: 8 tensors of the vision part (model.visual." in said
+    report = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    assert len(report["left_out"]) == 8 and all(name.startswith("model.visual.") for name in report["left_out"])
+    plain = build_small(tmp_path / "text", "qwen2")
+    assert "left out" not in CliRunner().invoke(cli, ["convert", str(plain), *arguments[2:]]).stdout

@@ -29,7 +29,7 @@ def numbered(*shape: int) -> np.ndarray:
 
 def picked(runs: ops.Runs, stored: np.ndarray) -> np.ndarray:
     rows = stored.reshape(-1, stored.shape[-1])
-    assert all(0 <= first and count > 0 and first + count <= len(rows) for first, count in runs)
+    assert all(first >= 0 and count > 0 and first + count <= len(rows) for first, count in runs)
     return np.concatenate([rows[first : first + count] for first, count in runs])
 
 

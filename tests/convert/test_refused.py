@@ -41,6 +41,7 @@ LINEAR: list[Changes] = [
 ]
 QWEN35: list[Changes] = [*LINEAR, {"mtp_use_dedicated_embeddings": True}, {"vision_config": [1]}]
 GROUPED: list[Changes] = [
+    {"num_local_experts": 5},
     {"num_experts_per_tok": 3},
     {"first_k_dense_replace": 5},
     {"routed_scaling_factor": 0},
@@ -177,6 +178,7 @@ ACCEPTED: dict[str, list[Changes]] = {
         {"routed_scaling_factor": 1},
         {"n_group": 1, "topk_group": 1},
         {"num_nextn_predict_layers": 0},
+        {"num_local_experts": 2},
         {"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
     ],
     "glm4moelite": [
