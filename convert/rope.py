@@ -119,7 +119,8 @@ def refuse_other_yarn(rope: Mapping[str, Any]) -> None:
     """llama.cpp always scales attention by 0.1 ln(factor) + 1 and ramps between 32 and 1 rotations (YaRN, eq. 22)."""
     for key, value in YARN_FIXED.items():
         if rope.get(key, value) != value:
-            raise UnsupportedError(f"config.json has yarn {key} = {str(rope[key])[:40]}; llama.cpp computes only {value}")
+            found = str(rope[key])[:40]
+            raise UnsupportedError(f"config.json has yarn {key} = {found}; llama.cpp computes only {value}")
     usual = yarn_scale(rope["factor"], 1.0)
     wanted = rope.get("attention_factor")
     if wanted is None and rope.get("mscale") and rope.get("mscale_all_dim"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -142,4 +143,4 @@ PICKS: list[Callable[..., ops.Runs]] = [ops.tiled_heads, ops.tiled_single_rows, 
 @pytest.mark.parametrize("sizes", LINEAR, ids=str)
 def test_no_two_runs_could_be_one(pick: Callable[..., ops.Runs], sizes: dict[str, int]) -> None:
     runs = pick(sizes)
-    assert all(sum(one) != other[0] for one, other in zip(runs, runs[1:], strict=False))
+    assert all(sum(one) != other[0] for one, other in pairwise(runs))

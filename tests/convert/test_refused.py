@@ -1,4 +1,4 @@
-"""Values that llama.cpp would compute differently: every rule of every family refuses, and accepts what is beside it."""
+"""Values llama.cpp would compute differently: every rule of every family refuses them, and accepts the next ones."""
 
 from __future__ import annotations
 
