@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from convert.errors import CheckpointError
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 Kind = Literal["u32", "i32", "f32", "bool", "str", "[str]", "[i32]", "[f32]", "[bool]"]
 
@@ -54,7 +55,8 @@ def sampling_metadata(generation_config: Mapping[str, Any]) -> list[KV]:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT32_MAX
 
 
 def is_integer(value: Any) -> bool:

@@ -15,6 +15,8 @@ YARN_FIXED = {
     "truncate": True,
 }  # llama.cpp loads no other value for these families
 
+POSITIVE = ("rope_theta", "factor", "partial_rotary_factor", "attention_factor", "mscale", "mscale_all_dim")
+
 # Source keys -> GGUF key, first one present; the converter copies them, llama.cpp's graphs here do not read them.
 YARN_KEYS = (
     (("extrapolation_factor",), "yarn_ext_factor"),
@@ -40,7 +42,7 @@ def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
         rope["original_max_position_embeddings"] = hparams["original_max_position_embeddings"]
     rope.setdefault("original_max_position_embeddings", hparams["max_position_embeddings"])
     rope.setdefault("rope_type", rope.get("type", "default"))
-    for key in ("rope_theta", "factor", "partial_rotary_factor"):
+    for key in POSITIVE:
         if key in rope and (not is_number(rope[key]) or rope[key] <= 0):
             raise CheckpointError(f"config.json: {key} is {str(rope[key])[:40]!r}, not a positive number")
     original = rope["original_max_position_embeddings"]
@@ -117,7 +119,8 @@ def refuse_other_yarn(rope: Mapping[str, Any]) -> None:
     """llama.cpp always scales attention by 0.1 ln(factor) + 1 and ramps between 32 and 1 rotations (YaRN, eq. 22)."""
     for key, value in YARN_FIXED.items():
         if rope.get(key, value) != value:
-            raise UnsupportedError(f"config.json has yarn {key} = {rope[key]}; llama.cpp computes only {value}")
+            found = str(rope[key])[:40]
+            raise UnsupportedError(f"config.json has yarn {key} = {found}; llama.cpp computes only {value}")
     usual = yarn_scale(rope["factor"], 1.0)
     wanted = rope.get("attention_factor")
     if wanted is None and rope.get("mscale") and rope.get("mscale_all_dim"):

@@ -102,7 +102,6 @@ CODE_RULES = (
     Honoured("quantization_bit", is_neutral, "convert the original checkpoint, not a quantized one"),
     Honoured("pre_seq_len", is_neutral, "a trained prefix has no place in a GGUF"),
     Honoured("rope_ratio", rotates_by_base, "chatglm2 uses the ratio in another way"),
-    Honoured("num_layers", lambda v, h: v == h["num_hidden_layers"], "it disagrees with num_hidden_layers"),
     Honoured("tie_word_embeddings", is_neutral, "this architecture has its own output matrix"),
 )
 

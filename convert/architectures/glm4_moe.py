@@ -83,6 +83,15 @@ MIXTURE = (
         ),
     ),
 )
+EXPERT_SIZES = (
+    "intermediate_size",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "n_shared_experts",
+    "n_group",
+    "topk_group",
+)
 EXPERT_RULES = (
     Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
     Honoured("n_routed_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
@@ -137,7 +146,7 @@ GLM4_MOE = Architecture(
     },
     dims=dims,
     derived=derived,
-    sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts"),
+    sizes=EXPERT_SIZES,
     nextn=NEXTN_MARK,
     tensors=(
         *ENDS,

@@ -9,7 +9,15 @@ from __future__ import annotations
 from convert.architecture import Architecture, TensorRule
 from convert.architectures.blocks import BLOCK, DENSE, ENDS, LAYER, NEXTN, NEXTN_MARK, TWO_NORMS, at, layer
 from convert.architectures.blocks import dims as common_dims
-from convert.architectures.glm4_moe import EXPERT_RULES, MIXTURE, SIGMOID, SPECIAL_TOKENS, dense_layers, expert_groups
+from convert.architectures.glm4_moe import (
+    EXPERT_RULES,
+    EXPERT_SIZES,
+    MIXTURE,
+    SIGMOID,
+    SPECIAL_TOKENS,
+    dense_layers,
+    expert_groups,
+)
 from convert.architectures.linear_attention import nextn_metadata
 from convert.errors import CheckpointError, UnsupportedError
 from convert.honoured import NO_BIAS, WHOLE_HEADS, Honoured
@@ -59,7 +67,7 @@ def common(arch: str, hparams: HParams) -> list[KV]:
     Raises UnsupportedError where rotation is scaled: llama.cpp would scale this attention by it as well.
     """
     if (kind := rope_parameters(hparams)["rope_type"]) != "default":
-        raise UnsupportedError(f"config.json has rope_type = {kind!r}; llama.cpp computes only default for it")
+        raise UnsupportedError(f"config.json has rope_type = {str(kind)[:40]!r}; llama.cpp computes only default")
     return common_metadata(arch, {**hparams, "head_dim": None})
 
 
@@ -136,10 +144,7 @@ GLM4_MOE_LITE = Architecture(
     dims=dims,
     derived=derived,
     sizes=(
-        "num_experts",
-        "num_experts_per_tok",
-        "moe_intermediate_size",
-        "n_shared_experts",
+        *EXPERT_SIZES,
         "q_lora_rank",
         "kv_lora_rank",
         "qk_nope_head_dim",
