@@ -16,6 +16,8 @@ from edge.chat.sandbox import BoundedEnvironment, BudgetExceededError, budget
 MAX_TEMPLATE = 1 << 20  # characters
 SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 """Template variable -> the name in the metadata key of the token's id."""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""What clients call an answer's thoughts. Templates read the first."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -69,15 +71,15 @@ class ChatTemplate:
 
         Raises ``TemplateError`` if the template fails, refuses the messages, or will not end.
         """
-        given = {
-            **self._variables,
-            "messages": messages,
-            "tools": tools,
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-            **variables,
-        }
         try:
+            given = {
+                **self._variables,
+                "messages": [_with_reasoning(message) for message in messages],
+                "tools": tools,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+                **variables,
+            }
             with budget():
                 return self._template.render(given)
         except Exception as error:  # a template is a program: anything can come out of it
@@ -107,6 +109,11 @@ class ChatTemplate:
             **guard(variables, controls, mark),
         )
         return split(rendered, controls, mark)
+
+
+def _with_reasoning(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    thoughts = next((message[name] for name in REASONING if message.get(name) is not None), None)
+    return message if thoughts is None else {**message, REASONING[0]: thoughts}
 
 
 @functools.lru_cache(maxsize=16)

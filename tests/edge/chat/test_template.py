@@ -75,6 +75,22 @@ def test_variables() -> None:
     assert len(render("{{ strftime_now('%Y-%m-%d') }}")) == 10
 
 
+def test_thoughts_under_other_names() -> None:
+    """Clients send an answer's thoughts as thinking or reasoning too; templates never saw them."""
+    source = "{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{% endfor %}"
+    for name in ("reasoning_content", "thinking", "reasoning"):
+        answer = {"role": "assistant", "content": "2", name: "hm "}
+        assert render(source, [answer]) == "hm 2"
+        assert name == "reasoning_content" or "reasoning_content" not in answer
+    both = {"role": "assistant", "content": "2", "reasoning_content": None, "thinking": "", "reasoning": "other"}
+    assert render(source, [both]) == "2"
+
+
+def test_a_message_that_is_only_text() -> None:
+    with pytest.raises(TemplateError, match="made for other messages"):
+        ChatTemplate("{{ messages }}").render(["hello"])  # type: ignore[list-item]
+
+
 def test_families_without_a_template() -> None:
     talk = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     assert ChatTemplate.from_metadata(QWEN).render(talk) == (
