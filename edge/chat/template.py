@@ -69,12 +69,14 @@ class ChatTemplate:
     ) -> str:
         """The prompt text. ``variables`` are the template's own switches, such as ``enable_thinking``.
 
-        Raises ``TemplateError`` if the template fails, refuses the messages, or will not end.
+        Raises ``TemplateError`` if the template fails, refuses the messages, or will not end, or if there are none.
         """
+        if not messages:
+            raise TemplateError("there are no messages to make a prompt of", "send at least one")
         try:
             given = {
                 **self._variables,
-                "messages": [_with_reasoning(message) for message in messages],
+                "messages": [_as_templates_expect(message) for message in messages],
                 "tools": tools,
                 "documents": None,
                 "add_generation_prompt": add_generation_prompt,
@@ -111,9 +113,11 @@ class ChatTemplate:
         return split(rendered, controls, mark)
 
 
-def _with_reasoning(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    thoughts = next((message[name] for name in REASONING if message.get(name) is not None), None)
-    return message if thoughts is None else {**message, REASONING[0]: thoughts}
+def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None, which templates would print; with thoughts where templates look for them."""
+    given = {name: value for name, value in message.items() if value is not None}
+    thoughts = [given[name] for name in REASONING if name in given]
+    return {**given, REASONING[0]: thoughts[0]} if thoughts else given
 
 
 @functools.lru_cache(maxsize=16)
