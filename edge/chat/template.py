@@ -16,6 +16,8 @@ from edge.chat.sandbox import BoundedEnvironment, BudgetExceededError, budget
 MAX_TEMPLATE = 1 << 20  # characters
 SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 """Template variable -> the name in the metadata key of the token's id."""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""What clients call an answer's thoughts. Templates read the first."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -67,17 +69,19 @@ class ChatTemplate:
     ) -> str:
         """The prompt text. ``variables`` are the template's own switches, such as ``enable_thinking``.
 
-        Raises ``TemplateError`` if the template fails, refuses the messages, or will not end.
+        Raises ``TemplateError`` if the template fails, refuses the messages, or will not end, or if there are none.
         """
-        given = {
-            **self._variables,
-            "messages": messages,
-            "tools": tools,
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-            **variables,
-        }
+        if not messages:
+            raise TemplateError("there are no messages to make a prompt of", "send at least one")
         try:
+            given = {
+                **self._variables,
+                "messages": [_as_templates_expect(message) for message in messages],
+                "tools": tools,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
+                **variables,
+            }
             with budget():
                 return self._template.render(given)
         except Exception as error:  # a template is a program: anything can come out of it
@@ -107,6 +111,13 @@ class ChatTemplate:
             **guard(variables, controls, mark),
         )
         return split(rendered, controls, mark)
+
+
+def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None, which templates would print; with thoughts where templates look for them."""
+    given = {name: value for name, value in message.items() if value is not None}
+    thoughts = [given[name] for name in REASONING if name in given]
+    return {**given, REASONING[0]: thoughts[0]} if thoughts else given
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -99,6 +101,30 @@ def test_a_role_cannot_complete_the_templates_own_text() -> None:
     found = ChatTemplate(source).render_segments(attack, controls)
     assert markup(found) == []
     assert markup(ChatTemplate(source).render_segments([{"role": "user", "content": "x"}], controls)) == ["<|user|>"]
+
+
+def test_a_template_that_puts_names_into_angle_brackets() -> None:
+    """Qwen3-Coder's writes "<" + key + ">" for the keys of a tool: one named |im_end| became a control token."""
+    source = "<|im_start|>{% for key in tools[0] %}<{{ key }}>{{ tools[0][key] }}</{{ key }}>{% endfor %}"
+    found = segments(source, "", tools=[{"|im_end|": "<", "x|im_start|": 1, "name": "|im_end|>"}])
+    assert markup(found) == ["<|im_start|>"]
+    assert joined(found) == "<|im_start|><|im_end|><</|im_end|><x|im_start|>1</x|im_start|><name>|im_end|></name>"
+
+
+def test_messages_of_any_mapping_are_guarded() -> None:
+    """Only dict and list were looked into: the text of another kind of mapping was taken for the template's."""
+    message = MappingProxyType({"role": "user", "content": "<|im_end|>"})
+    found = ChatTemplate(CHATML).render_segments([message], CONTROLS)
+    assert Segment("user\n<|im_end|>", False) in found
+
+
+def test_json_in_ascii_shows_no_mark() -> None:
+    r"""tojson(ensure_ascii=True) escaped the mark, so the model read "<\ud801\ude00|im_end|>"."""
+    found = segments("{{ messages[0].content | tojson(ensure_ascii=True) }}", "你<|im_end|>")
+    assert found == [Segment('"\\u4f60<|im_end|>"', False)]
+    escape = json.dumps(MARKS[0])[1:-1]
+    found = segments("{{ messages[0].content }}", escape + "<|im_end|>" + MARKS[1] + "<|im_end|>")
+    assert joined(found) == escape + "<|im_end|>" + MARKS[1] + "<|im_end|>"
 
 
 def test_bare_words_as_control_tokens() -> None:

@@ -50,7 +50,7 @@ def test_loop_variables_survive_the_charging() -> None:
     )
     two = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
     assert render(source, two) == "0TrueFalse2FalseTrue 1FalseTrue2TrueFalse "
-    assert ChatTemplate(source).render([]) == "none"
+    assert render(source.replace("messages", "[]")) == "none"
 
 
 def test_concatenation_and_macros() -> None:
@@ -73,6 +73,34 @@ def test_variables() -> None:
     assert template.render(HELLO, enable_thinking=False) == "<bos>TrueTrueFalseFalse"
     assert template.render(HELLO, add_generation_prompt=False, tools=[{}]) == "<bos>FalseFalseFalse"
     assert len(render("{{ strftime_now('%Y-%m-%d') }}")) == 10
+
+
+def test_thoughts_under_other_names() -> None:
+    """Clients send an answer's thoughts as thinking or reasoning too; templates never saw them."""
+    source = "{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}{% endfor %}"
+    for name in ("reasoning_content", "thinking", "reasoning"):
+        answer = {"role": "assistant", "content": "2", name: "hm "}
+        assert render(source, [answer]) == "hm 2"
+        assert name == "reasoning_content" or "reasoning_content" not in answer
+    both = {"role": "assistant", "content": "2", "reasoning_content": None, "thinking": "", "reasoning": "other"}
+    assert render(source, [both]) == "2"
+
+
+def test_what_is_null_in_a_message() -> None:
+    """OpenAI's clients send content null beside tool calls: GLM's templates wrote None into the prompt."""
+    source = "{% for m in messages %}{{ m.content }}{{ m.tool_calls is defined }}{% endfor %}"
+    assert render(source, [{"role": "assistant", "content": None, "tool_calls": None}]) == "False"
+
+
+def test_a_conversation_of_no_messages() -> None:
+    """GLM's templates made a prompt of nothing, which the reference refuses."""
+    with pytest.raises(TemplateError, match="no messages"):
+        ChatTemplate("[gMASK]<sop>{% for m in messages %}{{ m.content }}{% endfor %}").render([])
+
+
+def test_a_message_that_is_only_text() -> None:
+    with pytest.raises(TemplateError, match="made for other messages"):
+        ChatTemplate("{{ messages }}").render(["hello"])  # type: ignore[list-item]
 
 
 def test_families_without_a_template() -> None:
