@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from convert.checkpoint import Checkpoint, StoredTensor
 from convert.errors import CheckpointError, UnsupportedError
 from convert.honoured import Honoured, refuse_unhonoured
-from convert.hparams import HParams, check_sizes, kv_heads, read_hparams
+from convert.hparams import HParams, check_sizes, common_metadata, kv_heads, read_hparams
 from convert.levels import ModelFacts
 from convert.metadata import KV
 from convert.ops import Change, Pick, Values
@@ -56,8 +56,9 @@ class Architecture:
     leaves out; ``derived`` computes further values from the config and the tensors' names. ``sizes`` are keys
     beyond the common ones that must be positive numbers. ``renames`` are (pattern, replacement) pairs for tensor
     names, ``{next}`` being the layer after the model's own; names that match a pattern of ``left_out`` stay behind.
-    ``nextn`` is a tensor that marks a layer predicting further tokens. ``special_tokens`` are texts for kinds that
-    the tokenizer files leave unset. ``common`` and ``metadata`` give the keys before and after the file type.
+    ``nextn`` is a tensor that marks a layer predicting further tokens. ``special_tokens`` are texts, or the first
+    there is of several, for kinds that the tokenizer files leave unset. ``common`` and ``metadata`` give the keys
+    before and after the file type.
     """
 
     hf_names: tuple[str, ...]
@@ -66,7 +67,7 @@ class Architecture:
     dims: Callable[[HParams], dict[str, int]]
     tensors: tuple[TensorRule, ...]
     honoured: tuple[Honoured, ...]
-    common: Callable[[str, HParams], list[KV]]
+    common: Callable[[str, HParams], list[KV]] = common_metadata
     metadata: Callable[[HParams], list[KV]] = lambda hparams: []
     aliases: Mapping[str, str] = field(default_factory=dict)
     derived: Callable[[HParams, frozenset[str]], HParams] = lambda hparams, names: {}
@@ -74,7 +75,7 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
     nextn: str = ""
-    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    special_tokens: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,11 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     hparams = read_hparams(checkpoint.config, architecture.aliases, architecture.defaults)
     stored, left_out = canonical_names(architecture, hparams, checkpoint.tensors)
     hparams["block_count"] = hparams["num_hidden_layers"] + next_layers(architecture, hparams, stored)
-    check_sizes(hparams, architecture.sizes)
+    words = {key: word for word, key in architecture.aliases.items() if checkpoint.config.get(word) is not None}
+    check_sizes(hparams, architecture.sizes, words)
     hparams |= architecture.derived(hparams, frozenset(stored))
-    refuse_unhonoured(architecture.honoured, hparams)
+    known = {*architecture.defaults, *architecture.sizes, *architecture.aliases}
+    refuse_unhonoured(architecture.honoured, known, hparams, words)
     return ModelPlan(
         architecture,
         hparams,
@@ -188,7 +191,7 @@ def next_layers(architecture: Architecture, hparams: HParams, names: Iterable[st
 
 
 @dataclass(frozen=True)
-class Target:
+class Found:
     """An output tensor and the names of its sources; ``place`` orders outputs as llama.cpp's converter does."""
 
     rule: TensorRule
@@ -217,11 +220,11 @@ def map_tensors(architecture: Architecture, hparams: HParams, stored: Mapping[st
     ]
 
 
-def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> dict[str, Target]:
+def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[str, StoredTensor]) -> dict[str, Found]:
     """Output name -> its rule and the names of its sources. Raises CheckpointError for one that is missing."""
     position = {name: place for place, name in enumerate(stored)}
     last_expert = {name.rpartition(".experts.")[0]: place for name, place in position.items() if ".experts." in name}
-    targets: dict[str, Target] = {}
+    targets: dict[str, Found] = {}
     for index, rule in enumerate(architecture.tensors):
         needed = rule.needed(hparams)
         if needed is False:
@@ -233,7 +236,7 @@ def find_targets(architecture: Architecture, hparams: HParams, stored: Mapping[s
             if missing is None:
                 stacked = "{e}" in rule.source
                 place = last_expert[sources[0].rpartition(".experts.")[0]] if stacked else position[sources[0]]
-                targets[rule.target.format(i=i)] = Target(rule, sources, (place, index))
+                targets[rule.target.format(i=i)] = Found(rule, sources, (place, index))
             elif needed:
                 raise CheckpointError(
                     f"tensor {missing} is missing", "the checkpoint is incomplete, or config.json is wrong"

@@ -5,14 +5,13 @@ A wrong value here would not fail: it would give a file that loads, answers, and
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from convert.errors import UnsupportedError
-
-HParams = Mapping[str, Any]
+from convert.hparams import HParams
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,12 @@ def is_neutral(value: Any, _: HParams) -> bool:
     return value in (False, 0, "") or value == [] or value == {}
 
 
+def is_flag(value: Any, _: HParams) -> bool:
+    return isinstance(value, bool)
+
+
 def is_true(value: Any, _: HParams) -> bool:
     return value is True
-
-
-def names_only(known: re.Pattern[str], auto_map: Any) -> bool:
-    """Whether every class of an ``auto_map`` is a known one."""
-    return all(known.fullmatch(name) for entry in auto_map.values() for name in listed(entry) if name)
-
-
-def listed(entry: Any) -> list[Any]:
-    return entry if isinstance(entry, list) else [entry]
 
 
 def is_one(value: Any, _: HParams) -> bool:
@@ -53,45 +47,6 @@ def runs_no_own_model_code(value: Any, _: HParams) -> bool:
     return isinstance(value, dict) and not any(str(key).startswith("AutoModel") for key in value)
 
 
-FULL_ATTENTION = "llama.cpp computes full attention for this architecture"
-
-
-def is_flag(value: Any, _: HParams) -> bool:
-    return isinstance(value, bool)
-
-
-def window_is_idle(hparams: HParams) -> bool:
-    """Whether the sliding window, if any, is at least as wide as the context."""
-    window = hparams.get("sliding_window")
-    return window is None or window >= hparams["max_position_embeddings"]
-
-
-# Without these keys transformers would slide over 4096 tokens where a config asks for sliding at all.
-WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
-NEVER_SLIDES = Honoured(
-    "use_sliding_window",
-    lambda v, h: not v or window_is_idle(h) or h["max_window_layers"] >= h["num_hidden_layers"],
-    FULL_ATTENTION,
-)
-WHOLE_HEADS = Honoured("partial_rotary_factor", is_one, "llama.cpp rotates whole heads for this architecture")
-FULL_HEADS = (
-    Honoured(
-        "head_dim",
-        lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
-        "llama.cpp needs head_dim x num_attention_heads = hidden_size for this architecture",
-    ),
-    WHOLE_HEADS,
-)
-NO_BIAS = Honoured("attention_bias", is_neutral, "llama.cpp has no attention biases for this architecture")
-EXPERTS_IN_ALL_LAYERS = (
-    Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
-    Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with num_experts"),
-    Honoured("num_experts_per_tok", lambda v, h: v <= h["num_experts"], "no more experts can be used than there are"),
-    Honoured("decoder_sparse_step", is_one, "llama.cpp needs experts in every layer of this architecture"),
-    Honoured("mlp_only_layers", is_neutral, "llama.cpp needs experts in every layer of this architecture"),
-)
-SHARED = Honoured("shared_expert_intermediate_size", lambda v, _: v > 0, "there is one shared expert")
-BIAS_FLAG = Honoured("attention_bias", is_flag, "it must be true or false")
 ANOTHER_CLASS = "this architecture has no such thing: config.json may belong to another model"
 
 COMMON = (
@@ -100,6 +55,9 @@ COMMON = (
     Honoured("layer_types", only_full_attention, "llama.cpp computes full attention in every layer of it"),
     Honoured("auto_map", runs_no_own_model_code, "the model brings its own code, which is never run"),
     Honoured("tie_word_embeddings", is_flag, "it must be true or false"),
+)
+# Keys of other families; one that has such a key itself says what it takes.
+FOREIGN = (
     *(
         Honoured(key, is_neutral, ANOTHER_CLASS)
         for key in (
@@ -139,16 +97,27 @@ COMMON = (
 )
 
 
-def refuse_unhonoured(family: tuple[Honoured, ...], hparams: HParams) -> None:
+def refuse_unhonoured(
+    family: tuple[Honoured, ...],
+    known: Iterable[str],
+    hparams: HParams,
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raises UnsupportedError naming the first key whose value llama.cpp would compute differently.
 
-    A family's own rules for a key stand in place of the common one.
+    A family's own rules for a key stand in place of the common one; ``known`` are further keys that it has itself.
+    ``words``: standard key -> what this config calls it.
     """
     own = {rule.key for rule in family}
-    for rule in (*(rule for rule in COMMON if rule.key not in own), *family):
+    common = (rule for rule in COMMON if rule.key not in own)
+    foreign = (rule for rule in FOREIGN if rule.key not in own.union(known))
+    for rule in (*common, *foreign, *family):
         value = hparams.get(rule.key)
         if value is not None and not is_accepted(rule, value, hparams):
-            raise UnsupportedError(f"config.json has {rule.key} = {str(value)[:80]}; {rule.because}")
+            key = words.get(rule.key, rule.key)
+            raise UnsupportedError(
+                f"config.json has {key} = {str(value)[:80]}; {rule.because}", "a GGUF of it would be another model"
+            )
 
 
 def is_accepted(rule: Honoured, value: Any, hparams: HParams) -> bool:

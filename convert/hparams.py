@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from convert.errors import CheckpointError, UnsupportedError
 from convert.metadata import KV, is_number
-from convert.rope import rope_metadata
+from convert.rope import nested_rope, rope_metadata
 
 HParams = Mapping[str, Any]
 
@@ -35,13 +36,16 @@ def read_hparams(config: HParams, aliases: Mapping[str, str], defaults: HParams)
     if isinstance(text, dict):
         flat |= text
         flat["tie_word_embeddings"] = text.get("tie_word_embeddings") or config.get("tie_word_embeddings", False)
-    rope = flat.get("rope_parameters") or flat.get("rope_scaling")
+    rope = nested_rope(flat)
     if isinstance(rope, dict) and rope.get("partial_rotary_factor") is not None:
         flat["partial_rotary_factor"] = rope["partial_rotary_factor"]
     for alias, key in aliases.items():
         if flat.get(alias) is not None:
             flat[key] = flat[alias]
     hparams = {**defaults, **flat}
+    for key, value in defaults.items():
+        if isinstance(value, bool) and hparams[key] is None:
+            raise CheckpointError(f"config.json: {key} is null, neither true nor false")
     check_size("num_hidden_layers", hparams.get("num_hidden_layers"))
     return hparams
 
@@ -54,7 +58,7 @@ def head_dim(hparams: HParams) -> int:
     return hparams.get("head_dim") or hparams["hidden_size"] // hparams["num_attention_heads"]
 
 
-def count(hparams: HParams, key: str) -> int:
+def layer_count(hparams: HParams, key: str) -> int:
     """A number of layers or the like, nought or more. Raises CheckpointError for anything else."""
     value = hparams.get(key)
     if type(value) is not int or not 0 <= value <= MAX_LAYERS:
@@ -71,18 +75,19 @@ def number(hparams: HParams, key: str) -> float:
 
 
 def check_size(key: str, value: Any) -> None:
+    """Raises CheckpointError for anything but a positive number that fits 32 bits."""
     if type(value) is not int or not 0 < value < 2**31:
         raise CheckpointError(f"config.json: {key} is {str(value)[:40]!r}, not a positive number")
 
 
-def check_sizes(hparams: HParams, more: tuple[str, ...] = ()) -> None:
-    """The config values that shapes are made of must be sane integers."""
+def check_sizes(hparams: HParams, more: tuple[str, ...] = (), words: Mapping[str, str] = MappingProxyType({})) -> None:
+    """The config values that shapes are made of must be sane integers. ``words``: what this config calls a key."""
     for key in (*SIZES, *more):
         value = hparams.get(key)
         optional = key in OPTIONAL_SIZES or (key == "intermediate_size" and hparams.get("num_experts"))
-        if value is None and optional and key not in more:
+        if optional and key not in more and (value is None or (value == 0 and key == "num_experts")):
             continue
-        check_size(key, value)
+        check_size(words.get(key, key), value)
     if hparams["block_count"] > MAX_LAYERS:
         raise UnsupportedError(f"num_hidden_layers = {hparams['num_hidden_layers']}; llama.cpp stops at {MAX_LAYERS}")
     if (hparams.get("num_experts") or 0) > MAX_EXPERTS:
@@ -96,7 +101,8 @@ def check_sizes(hparams: HParams, more: tuple[str, ...] = ()) -> None:
         raise UnsupportedError(f"config.json implies heads of {head_dim(hparams)}; rotary position needs an even size")
     eps = hparams.get("rms_norm_eps")
     if not isinstance(eps, float) or not 0 < eps < 1:
-        raise CheckpointError(f"config.json: rms_norm_eps is {str(eps)[:40]!r}, not a small positive number")
+        name = words.get("rms_norm_eps", "rms_norm_eps")
+        raise CheckpointError(f"config.json: {name} is {str(eps)[:40]!r}, not a small positive number")
 
 
 def common_metadata(arch: str, hparams: HParams, *, sections: bool = False) -> list[KV]:
@@ -104,14 +110,14 @@ def common_metadata(arch: str, hparams: HParams, *, sections: bool = False) -> l
 
     ``sections``: the rotated pairs of a head may follow time, height and width of an image.
     """
-    optional = (
+    experts = (
         ("expert_count", "num_experts"),
         ("expert_used_count", "num_experts_per_tok"),
         ("expert_group_count", "n_group"),
         ("expert_group_used_count", "topk_group"),
-        ("attention.key_length", "head_dim"),
-        ("attention.value_length", "head_dim"),
     )
+    lengths = (("attention.key_length", "head_dim"), ("attention.value_length", "head_dim"))
+    optional = (*(experts if hparams.get("num_experts") else ()), *lengths)
     feed_forward = hparams.get("intermediate_size")
     shared = [KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams))]
     return [

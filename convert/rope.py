@@ -26,12 +26,17 @@ YARN_KEYS = (
 )
 
 
+def nested_rope(hparams: Mapping[str, Any]) -> Any:
+    """The object with rotary settings; where a config has both, transformers takes the older name."""
+    return hparams.get("rope_scaling") or hparams.get("rope_parameters") or {}
+
+
 def rope_parameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``rope_parameters``, or of ``rope_theta`` and ``rope_scaling``, as transformers merges them.
 
     Raises CheckpointError for a value of the wrong type.
     """
-    nested = hparams.get("rope_scaling") or hparams.get("rope_parameters") or {}
+    nested = nested_rope(hparams)
     if not isinstance(nested, dict) or any(isinstance(value, dict) for value in nested.values()):
         raise CheckpointError(f"config.json: rope settings {str(nested)[:60]} are not one flat object")
     rope = {key: value for key, value in nested.items() if value is not None}

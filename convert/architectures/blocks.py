@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from convert.architecture import Needed, TensorRule
 from convert.hparams import HParams, head_dim, kv_heads
+from convert.metadata import KV
 from convert.ops import gate_halves, up_halves
 
+# Where no file names an end: a model that was trained to chat has the first of these.
+QWEN_END = {"eos": ("<|im_end|>", "<|endoftext|>")}
 LAYER, BLOCK = "model.layers.{i}.", "blk.{i}."
 
 
@@ -70,9 +73,22 @@ def find_fused(hparams: HParams, names: frozenset[str]) -> HParams:
     return {"fused_layers": [i for i in range(hparams["block_count"]) if stored.format(i=i) in names]}
 
 
-def layer(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
+def layer(*rows: tuple[str, str, str], prefix: str = LAYER) -> tuple[TensorRule, ...]:
     """Rules of one layer from (stored name, name in the GGUF, shape)."""
-    return tuple(TensorRule(LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
+    return tuple(TensorRule(prefix + source, BLOCK + target, shape) for source, target, shape in rows)
+
+
+def expert_metadata(arch: str, hparams: HParams) -> list[KV]:
+    shared = hparams.get("shared_expert_intermediate_size")
+    return [
+        KV(f"{arch}.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"]),
+        *([KV(f"{arch}.expert_shared_feed_forward_length", "u32", shared)] if shared else []),
+    ]
+
+
+def nextn_metadata(arch: str, hparams: HParams) -> list[KV]:
+    count = len(next_layers(hparams))
+    return [KV(f"{arch}.nextn_predict_layers", "u32", count)] if count else []
 
 
 ENDS = (

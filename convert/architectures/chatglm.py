@@ -6,10 +6,10 @@ of it is run.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from convert.architecture import Architecture, TensorRule
+from convert.architectures import blocks
 from convert.architectures.blocks import (
     ATTENTION,
     BLOCK,
@@ -19,29 +19,20 @@ from convert.architectures.blocks import (
     TWO_NORMS,
     bias_needed,
     head_needed,
+    layer,
 )
-from convert.architectures.blocks import dims as common_dims
-from convert.honoured import (
-    BIAS_FLAG,
-    FULL_ATTENTION,
-    FULL_HEADS,
-    Honoured,
-    is_neutral,
-    is_true,
-    names_only,
-    window_is_idle,
-)
+from convert.architectures.rules import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, kv_channels, own_code, window_is_idle
+from convert.honoured import Honoured, is_neutral, is_true
 from convert.hparams import HParams, kv_heads, number
 from convert.metadata import KV
 from convert.rope import rope_metadata, rotated
 
 CHATGLM_LAYER = "transformer.encoder.layers.{i}."
-HEADS = "llama.cpp needs kv_channels x num_attention_heads = hidden_size for this architecture"
 SPECIAL_TOKENS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
 
 
 def dims(hparams: HParams) -> dict[str, int]:
-    sizes = common_dims(hparams)
+    sizes = blocks.dims(hparams)
     return sizes | {"qkv": sizes["q"] + 2 * sizes["kv"]}
 
 
@@ -75,22 +66,16 @@ def metadata(hparams: HParams) -> list[KV]:
     ]
 
 
-def stored(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
-    return tuple(TensorRule(CHATGLM_LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
-
-
 def rotates_by_base(ratio: Any, hparams: HParams) -> bool:
     """ChatGLM2 divides positions by the ratio where its successors multiply the base."""
     return ratio > 0 and (ratio == 1 or "chatglm2" not in str(hparams.get("_name_or_path")).lower())
 
 
-# Of the repository's own modelling code nothing is run; of these classes it is known what they compute.
-KNOWN_CODE = re.compile(r"(modeling|configuration|tokenization)_chatglm\.ChatGLM\w+")
 CODE_RULES = (
-    Honoured("auto_map", lambda v, _: names_only(KNOWN_CODE, v), "the model brings its own code, which is never run"),
+    own_code("chatglm", "ChatGLM"),
     Honoured("multi_query_attention", is_true, "llama.cpp needs queries, keys and values one after the other"),
     Honoured("multi_query_group_num", lambda v, h: h["num_attention_heads"] % v == 0, "heads must share evenly"),
-    Honoured("kv_channels", lambda v, h: v * h["num_attention_heads"] == h["hidden_size"] and v % 4 == 0, HEADS),
+    kv_channels(4),
     Honoured("add_bias_linear", is_neutral, "llama.cpp has no biases there"),
     Honoured("apply_residual_connection_post_layernorm", is_neutral, "llama.cpp adds the residual before the norm"),
     Honoured("post_layer_norm", is_true, "llama.cpp always applies the last norm"),
@@ -124,19 +109,25 @@ CHATGLM = Architecture(
         "attention_bias": False,
         "multi_query_attention": False,
         "multi_query_group_num": 1,
+        "rmsnorm": True,
+        "post_layer_norm": True,
+        "original_rope": True,
+        "add_bias_linear": False,
+        "apply_residual_connection_post_layernorm": False,
     },
     sizes=("multi_query_group_num",),
     dims=dims,
     derived=derived,
     tensors=(
         TensorRule("transformer.embedding.word_embeddings.weight", "token_embd.weight", "vocab hidden"),
-        *stored(
+        *layer(
             ("input_layernorm.weight", "attn_norm.weight", "hidden"),
             ("self_attention.query_key_value.weight", "attn_qkv.weight", "qkv hidden"),
             ("self_attention.dense.weight", "attn_output.weight", "hidden q"),
             ("post_attention_layernorm.weight", "ffn_norm.weight", "hidden"),
             ("mlp.dense_h_to_4h.weight", "ffn_up.weight", "gate_up hidden"),
             ("mlp.dense_4h_to_h.weight", "ffn_down.weight", "hidden ff"),
+            prefix=CHATGLM_LAYER,
         ),
         TensorRule(CHATGLM_LAYER + "self_attention.query_key_value.bias", BLOCK + "attn_qkv.bias", "qkv", bias_needed),
         TensorRule("transformer.encoder.final_layernorm.weight", "output_norm.weight", "hidden"),

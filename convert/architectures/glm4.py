@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from convert.architecture import Architecture
 from convert.architectures.blocks import ATTENTION, ENDS, GATE_UP, QKV_BIAS, dims, layer
-from convert.honoured import BIAS_FLAG, FULL_ATTENTION, Honoured, window_is_idle
-from convert.hparams import HParams, common_metadata
+from convert.architectures.rules import BIAS_FLAG, FULL_ATTENTION, window_is_idle
+from convert.honoured import Honoured
+from convert.hparams import HParams
 from convert.metadata import KV
 from convert.rope import rotated
 
@@ -47,7 +48,6 @@ GLM4 = Architecture(
         BIAS_FLAG,
         Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
     ),
-    common=common_metadata,
     metadata=metadata,
     # A turn ends where the next role begins; a tool call ends with <|observation|>.
     special_tokens={

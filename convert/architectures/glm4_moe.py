@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convert.architecture import Architecture
+from convert.architectures import blocks
 from convert.architectures.blocks import (
     ATTENTION,
     DENSE,
@@ -19,9 +20,9 @@ from convert.architectures.blocks import (
     next_layers,
     when,
 )
-from convert.architectures.blocks import dims as common_dims
-from convert.honoured import BIAS_FLAG, Honoured
-from convert.hparams import HParams, common_metadata, count, number
+from convert.architectures.rules import BIAS_FLAG
+from convert.honoured import Honoured, is_flag
+from convert.hparams import HParams, layer_count, number
 from convert.metadata import KV
 from convert.rope import rotated
 
@@ -31,12 +32,12 @@ SIGMOID = 2  # LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
 
 
 def dims(hparams: HParams) -> dict[str, int]:
-    sizes = common_dims(hparams)
+    sizes = blocks.dims(hparams)
     return sizes | {"shared": sizes["moe"] * hparams["n_shared_experts"]}
 
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    dense = count(hparams, "first_k_dense_replace")
+    dense = layer_count(hparams, "first_k_dense_replace")
     return {"moe_layers": range(dense, hparams["block_count"]), **expert_groups(hparams)}
 
 
@@ -93,16 +94,13 @@ EXPERT_SIZES = (
     "topk_group",
 )
 EXPERT_RULES = (
-    Honoured("num_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
-    Honoured("n_routed_experts", lambda v, _: v > 0, "the architecture is a mixture of experts"),
-    Honoured("num_local_experts", lambda v, h: v == h["num_experts"], "it disagrees with n_routed_experts"),
+    Honoured("n_routed_experts", lambda v, h: v == h["num_experts"], "it disagrees with num_local_experts"),
     Honoured(
         "num_experts_per_tok",
         lambda v, h: v <= h["topk_group"] * (h["num_experts"] // h["n_group"]),
         "the chosen groups do not hold so many experts",
     ),
     Honoured("first_k_dense_replace", lambda v, h: v <= h["num_hidden_layers"], "there are not so many layers"),
-    Honoured("n_shared_experts", lambda v, _: v > 0, "the architecture has shared experts"),
     Honoured("routed_scaling_factor", lambda v, _: v > 0, "llama.cpp takes only a positive factor"),
     Honoured(
         "n_group",
@@ -111,14 +109,14 @@ EXPERT_RULES = (
     ),
     Honoured("topk_group", lambda v, h: 0 < v <= h["n_group"], "no more groups can be chosen than there are"),
     Honoured("scoring_func", lambda v, _: v == "sigmoid", "the architecture scores experts by a sigmoid"),
-    Honoured("norm_topk_prob", lambda v, _: isinstance(v, bool), "it must be true or false"),
+    Honoured("norm_topk_prob", is_flag, "it must be true or false"),
     Honoured("topk_method", lambda v, _: v == "noaux_tc", "the architecture chooses experts by corrected scores"),
 )
 
 GLM4_MOE = Architecture(
     hf_names=("Glm4MoeForCausalLM",),
     name="glm4moe",
-    aliases={"n_routed_experts": "num_experts"},
+    aliases={"n_routed_experts": "num_experts", "num_local_experts": "num_experts"},
     defaults={
         "vocab_size": 151552,
         "hidden_size": 4096,
@@ -160,10 +158,9 @@ GLM4_MOE = Architecture(
     ),
     honoured=(
         BIAS_FLAG,
-        Honoured("use_qk_norm", lambda v, _: isinstance(v, bool), "it must be true or false"),
+        Honoured("use_qk_norm", is_flag, "it must be true or false"),
         *EXPERT_RULES,
     ),
-    common=common_metadata,
     metadata=metadata,
     special_tokens=SPECIAL_TOKENS,
 )

@@ -7,8 +7,19 @@ keys' transposed, and attends in the small space with a single key-value head.
 from __future__ import annotations
 
 from convert.architecture import Architecture, TensorRule
-from convert.architectures.blocks import BLOCK, DENSE, ENDS, LAYER, NEXTN, NEXTN_MARK, TWO_NORMS, at, layer
-from convert.architectures.blocks import dims as common_dims
+from convert.architectures import blocks
+from convert.architectures.blocks import (
+    BLOCK,
+    DENSE,
+    ENDS,
+    LAYER,
+    NEXTN,
+    NEXTN_MARK,
+    TWO_NORMS,
+    at,
+    layer,
+    nextn_metadata,
+)
 from convert.architectures.glm4_moe import (
     EXPERT_RULES,
     EXPERT_SIZES,
@@ -18,10 +29,10 @@ from convert.architectures.glm4_moe import (
     dense_layers,
     expert_groups,
 )
-from convert.architectures.linear_attention import nextn_metadata
+from convert.architectures.rules import NO_BIAS, WHOLE_HEADS
 from convert.errors import CheckpointError, UnsupportedError
-from convert.honoured import NO_BIAS, WHOLE_HEADS, Honoured
-from convert.hparams import HParams, common_metadata, count, number
+from convert.honoured import Honoured, is_true
+from convert.hparams import HParams, common_metadata, layer_count, number
 from convert.metadata import KV
 from convert.ops import key_part, value_part
 from convert.rope import rope_parameters
@@ -30,7 +41,7 @@ from convert.rope import rope_parameters
 def dims(hparams: HParams) -> dict[str, int]:
     heads, nope, rope = (hparams[key] for key in ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim"))
     v_head, kv_rank = hparams["v_head_dim"], hparams["kv_lora_rank"]
-    return common_dims(hparams) | {
+    return blocks.dims(hparams) | {
         "shared": hparams["moe_intermediate_size"] * hparams["n_shared_experts"],
         "heads": heads,
         "nope": nope,
@@ -52,7 +63,7 @@ def derived(hparams: HParams, names: frozenset[str]) -> HParams:
     if isinstance(kinds, list) and "sparse" in kinds:
         dense = kinds.index("sparse")
     else:
-        dense = count({"first_k_dense_replace": 1, **hparams}, "first_k_dense_replace")
+        dense = layer_count({"first_k_dense_replace": 1, **hparams}, "first_k_dense_replace")
     return {
         "first_k_dense_replace": dense,
         "moe_layers": range(dense, hparams["block_count"]),
@@ -111,7 +122,11 @@ LATENT_ATTENTION = (
 GLM4_MOE_LITE = Architecture(
     hf_names=("Glm4MoeLiteForCausalLM",),
     name="deepseek2",
-    aliases={"n_routed_experts": "num_experts", "qk_rope_head_dim": "head_dim"},  # the part of a head that is rotated
+    aliases={
+        "n_routed_experts": "num_experts",
+        "num_local_experts": "num_experts",
+        "qk_rope_head_dim": "head_dim",  # the part of a head that is rotated
+    },
     defaults={
         "vocab_size": 154880,
         "hidden_size": 2048,
@@ -163,7 +178,7 @@ GLM4_MOE_LITE = Architecture(
         ),
         # llama.cpp uses it for the latent vectors' norms too, where transformers has 1e-6
         Honoured("rms_norm_eps", lambda v, _: v <= 1e-5, "llama.cpp would blur the latent attention"),
-        Honoured("rope_interleave", lambda v, _: v is True, "llama.cpp rotates interleaved pairs"),
+        Honoured("rope_interleave", is_true, "llama.cpp rotates interleaved pairs"),
         Honoured(
             "mlp_layer_types",
             lambda v, h: (

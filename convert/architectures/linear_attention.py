@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from convert.architecture import TensorRule
 from convert.architectures import blocks
-from convert.architectures.blocks import BLOCK, LAYER, at, layer, next_layers
-from convert.honoured import NO_BIAS, Honoured
+from convert.architectures.blocks import BLOCK, LAYER, at, find_fused, layer, next_layers
+from convert.architectures.rules import NO_BIAS
+from convert.honoured import Honoured, is_true
 from convert.hparams import HParams
 from convert.metadata import KV
 from convert.ops import minus_exp, plus_one
@@ -53,7 +54,7 @@ HONOURED = (
         lambda v, h: v % h["linear_num_key_heads"] == 0,
         "the value heads must be shared evenly by the key heads",
     ),
-    Honoured("attn_output_gate", lambda v, _: v is True, "llama.cpp always computes the output gate"),
+    Honoured("attn_output_gate", is_true, "llama.cpp always computes the output gate"),
 )
 # The names of the layer that predicts further tokens, as if it were one more layer of the model.
 NEXTN_NAMES = (
@@ -78,6 +79,10 @@ def find_layer_types(hparams: HParams) -> HParams:
         return {}
     full = [(i + 1) % interval == 0 for i in range(hparams["num_hidden_layers"])]
     return {"layer_types": ["full_attention" if i else "linear_attention" for i in full]}
+
+
+def derived(hparams: HParams, names: frozenset[str]) -> HParams:
+    return {**find_layer_types(hparams), **find_fused(hparams, names)}
 
 
 def linear_layers(hparams: HParams) -> list[int]:
@@ -122,18 +127,6 @@ def metadata(arch: str, hparams: HParams) -> list[KV]:
         KV(f"{arch}.full_attention_interval", "u32", hparams["full_attention_interval"]),
         KV(f"{arch}.rope.dimension_count", "u32", rotated(hparams)),
     ]
-
-
-def expert_metadata(arch: str, hparams: HParams) -> list[KV]:
-    return [
-        KV(f"{arch}.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"]),
-        KV(f"{arch}.expert_shared_feed_forward_length", "u32", hparams["shared_expert_intermediate_size"]),
-    ]
-
-
-def nextn_metadata(arch: str, hparams: HParams) -> list[KV]:
-    count = len(next_layers(hparams))
-    return [KV(f"{arch}.nextn_predict_layers", "u32", count)] if count else []
 
 
 def plus_ones(*rules: TensorRule) -> tuple[TensorRule, ...]:

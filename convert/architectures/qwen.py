@@ -5,12 +5,11 @@ It brings its own Python; nothing of it is run.
 
 from __future__ import annotations
 
-import re
-
 from convert.architecture import Architecture, TensorRule
-from convert.architectures.blocks import BLOCK
-from convert.honoured import FULL_HEADS, Honoured, is_flag, is_neutral, is_true, names_only
-from convert.hparams import HParams, common_metadata
+from convert.architectures.blocks import layer
+from convert.architectures.rules import FULL_HEADS, kv_channels, own_code
+from convert.honoured import Honoured, is_flag, is_neutral, is_one, is_true
+from convert.hparams import HParams
 
 QWEN_LAYER = "transformer.h.{i}."
 
@@ -27,17 +26,14 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    """Beyond ``seq_length`` the model stretches its rotation and scales its attention, which llama.cpp does not."""
-    stretches = hparams.get("use_dynamic_ntk") or hparams.get("use_logn_attn")
+    """Beyond ``seq_length`` the model stretches its rotation and scales its attention, which llama.cpp does not.
+
+    Both are on where a config of the final revision leaves them out; the first revision's configs have ``n_embd``.
+    """
+    final = "n_embd" not in hparams
+    stretches = hparams.get("use_dynamic_ntk", final) or hparams.get("use_logn_attn", final)
     known = hparams["max_position_embeddings"]
     return {"max_position_embeddings": min(known, hparams["seq_length"]) if stretches else known}
-
-
-KNOWN_CODE = re.compile(r"(modeling|configuration|tokenization)_qwen\.QWen\w+")
-
-
-def layer(*rows: tuple[str, str, str]) -> tuple[TensorRule, ...]:
-    return tuple(TensorRule(QWEN_LAYER + source, BLOCK + target, shape) for source, target, shape in rows)
 
 
 QWEN = Architecture(
@@ -54,7 +50,7 @@ QWEN = Architecture(
         "layer_norm_epsilon": "rms_norm_eps",
         "rotary_emb_base": "rope_theta",
     },
-    defaults={"rms_norm_eps": 1e-6, "tie_word_embeddings": False},
+    defaults={"tie_word_embeddings": False, "no_bias": True},
     dims=dims,
     derived=derived,
     sizes=("seq_length",),
@@ -69,32 +65,29 @@ QWEN = Architecture(
             ("mlp.w1.weight", "ffn_up.weight", "branch hidden"),
             ("mlp.w2.weight", "ffn_gate.weight", "branch hidden"),
             ("mlp.c_proj.weight", "ffn_down.weight", "hidden branch"),
+            prefix=QWEN_LAYER,
         ),
         TensorRule("transformer.ln_f.weight", "output_norm.weight", "hidden"),
         TensorRule("lm_head.weight", "output.weight", "vocab hidden"),
     ),
     honoured=(
         *FULL_HEADS,
-        Honoured(
-            "auto_map", lambda v, _: names_only(KNOWN_CODE, v), "the model brings its own code, which is never run"
-        ),
+        own_code("qwen", "QWen"),
         Honoured("intermediate_size", lambda v, _: v % 2 == 0, "it counts two branches"),
-        Honoured(
-            "kv_channels",
-            lambda v, h: v * h["num_attention_heads"] == h["hidden_size"],
-            "llama.cpp needs kv_channels x num_attention_heads = hidden_size for this architecture",
-        ),
+        kv_channels(2),
         Honoured("no_bias", is_true, "llama.cpp has biases only on queries, keys and values"),
         Honoured("apply_residual_connection_post_layernorm", is_neutral, "llama.cpp adds the residual before the norm"),
+        Honoured("num_key_value_heads", lambda v, h: v == h["num_attention_heads"], "its own code shares no heads"),
+        Honoured("rope_scaling", is_neutral, "its own code knows only rotary_emb_base"),
+        Honoured("rope_parameters", is_neutral, "its own code knows only rotary_emb_base"),
         Honoured("use_dynamic_ntk", is_flag, "it must be true or false"),
         Honoured("use_logn_attn", is_flag, "it must be true or false"),
         *(
             Honoured(key, is_neutral, "a model that sees or hears has the same class name")
             for key in ("visual", "audio")
         ),
-        Honoured("rotary_pct", lambda v, _: v == 1, "llama.cpp rotates whole heads for this architecture"),
-        Honoured("tie_word_embeddings", lambda v, _: v is False, "llama.cpp needs an output matrix here"),
+        Honoured("rotary_pct", is_one, "llama.cpp rotates whole heads for this architecture"),
+        Honoured("tie_word_embeddings", is_neutral, "llama.cpp needs an output matrix here"),
     ),
-    common=common_metadata,
     special_tokens={"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from convert.architecture import Architecture, always
-from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QKV_BIAS, TWO_NORMS, dims, when
-from convert.honoured import FULL_HEADS, NEVER_SLIDES, WINDOW_DEFAULTS
-from convert.hparams import common_metadata
+from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QKV_BIAS, QWEN_END, TWO_NORMS, dims, when
+from convert.architectures.rules import FULL_HEADS, NEVER_SLIDES, WINDOW_DEFAULTS
 
 QWEN2 = Architecture(
     hf_names=("Qwen2ForCausalLM",),
@@ -21,10 +20,10 @@ QWEN2 = Architecture(
         "tie_word_embeddings": False,
     },
     dims=dims,
+    special_tokens=QWEN_END,
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *when(always, *QKV_BIAS), *DENSE),
     honoured=(
         NEVER_SLIDES,
         *FULL_HEADS,
     ),
-    common=common_metadata,
 )

@@ -9,25 +9,24 @@ from convert.architectures.blocks import (
     EXPERTS,
     FUSED_NAMES,
     QKV_BIAS,
+    QWEN_END,
     ROUTER,
     SHARED_EXPERT,
     TWO_NORMS,
     dims,
+    expert_metadata,
     find_fused,
     when,
 )
-from convert.honoured import (
+from convert.architectures.rules import (
     EXPERTS_IN_ALL_LAYERS,
     FULL_ATTENTION,
     FULL_HEADS,
-    SHARED,
     WINDOW_DEFAULTS,
-    Honoured,
-    is_flag,
-    is_neutral,
     window_is_idle,
 )
-from convert.hparams import HParams, common_metadata
+from convert.honoured import Honoured, is_flag, is_neutral
+from convert.hparams import HParams
 from convert.metadata import KV
 
 
@@ -36,10 +35,7 @@ def has_qkv_bias(hparams: HParams) -> bool:
 
 
 def metadata(hparams: HParams) -> list[KV]:
-    return [
-        KV("qwen2moe.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"]),
-        KV("qwen2moe.expert_shared_feed_forward_length", "u32", hparams["shared_expert_intermediate_size"]),
-    ]
+    return expert_metadata("qwen2moe", hparams)
 
 
 QWEN2_MOE = Architecture(
@@ -66,6 +62,7 @@ QWEN2_MOE = Architecture(
         "qkv_bias": True,
     },
     dims=dims,
+    special_tokens=QWEN_END,
     derived=find_fused,
     renames=FUSED_NAMES,
     sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
@@ -79,12 +76,11 @@ QWEN2_MOE = Architecture(
         *SHARED_EXPERT,
     ),
     honoured=(
-        Honoured("norm_topk_prob", lambda v, _: v is False, "llama.cpp never normalises the experts' weights here"),
+        Honoured("norm_topk_prob", is_neutral, "llama.cpp never normalises the experts' weights here"),
         Honoured("qkv_bias", is_flag, "it must be true or false"),
         Honoured("attention_bias", is_neutral, "qkv_bias says it for this architecture"),
-        Honoured("tie_word_embeddings", lambda v, _: v is False, "llama.cpp needs an output matrix here"),
+        Honoured("tie_word_embeddings", is_neutral, "llama.cpp needs an output matrix here"),
         *EXPERTS_IN_ALL_LAYERS,
-        SHARED,
         # Here the layers below max_window_layers slide as well, and only those.
         Honoured(
             "use_sliding_window",
@@ -93,6 +89,5 @@ QWEN2_MOE = Architecture(
         ),
         *FULL_HEADS,
     ),
-    common=common_metadata,
     metadata=metadata,
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from convert.architecture import Architecture
-from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QK_NORM, TWO_NORMS, dims
-from convert.honoured import NEVER_SLIDES, NO_BIAS, WHOLE_HEADS, WINDOW_DEFAULTS
-from convert.hparams import common_metadata
+from convert.architectures.blocks import ATTENTION, DENSE, ENDS, QK_NORM, QWEN_END, TWO_NORMS, dims
+from convert.architectures.rules import NEVER_SLIDES, NO_BIAS, WHOLE_HEADS, WINDOW_DEFAULTS
 
 QWEN3 = Architecture(
     hf_names=("Qwen3ForCausalLM",),
@@ -22,6 +21,7 @@ QWEN3 = Architecture(
         "tie_word_embeddings": False,
     },
     dims=dims,
+    special_tokens=QWEN_END,
     sizes=("head_dim",),
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QK_NORM, *DENSE),
     honoured=(
@@ -29,5 +29,4 @@ QWEN3 = Architecture(
         NO_BIAS,
         WHOLE_HEADS,
     ),
-    common=common_metadata,
 )

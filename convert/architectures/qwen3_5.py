@@ -16,12 +16,15 @@ from convert.architectures.blocks import (
     FUSED_NAMES,
     LAYER,
     NEXTN_MARK,
+    QWEN_END,
     ROUTER,
     SHARED_EXPERT,
     at,
-    find_fused,
+    expert_metadata,
+    nextn_metadata,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured, is_neutral
+from convert.architectures.rules import EXPERTS_IN_ALL_LAYERS
+from convert.honoured import Honoured, is_neutral
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.ops import (
@@ -61,10 +64,6 @@ LINEAR_ATTENTION = tuple(
 )
 
 
-def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    return {**linear.find_layer_types(hparams), **find_fused(hparams, names)}
-
-
 def common(arch: str, hparams: HParams) -> list[KV]:
     return common_metadata(arch, hparams, sections=True)
 
@@ -74,11 +73,11 @@ def dense_metadata(hparams: HParams) -> list[KV]:
 
 
 def moe_metadata(hparams: HParams) -> list[KV]:
-    return [*linear.expert_metadata("qwen35moe", hparams), *metadata("qwen35moe", hparams)]
+    return [*expert_metadata("qwen35moe", hparams), *metadata("qwen35moe", hparams)]
 
 
 def metadata(arch: str, hparams: HParams) -> list[KV]:
-    keys = [*linear.nextn_metadata(arch, hparams), *linear.metadata(arch, hparams)]
+    keys = [*nextn_metadata(arch, hparams), *linear.metadata(arch, hparams)]
     if not rope_sections(hparams):
         keys.append(KV(f"{arch}.rope.dimension_sections", "[i32]", SECTIONS))
     return keys
@@ -89,7 +88,8 @@ QWEN3_5 = Architecture(
     name="qwen35",
     defaults={**linear.DEFAULTS, "vocab_size": 248320, "num_key_value_heads": 4},
     dims=linear.dims,
-    derived=derived,
+    special_tokens=QWEN_END,
+    derived=linear.derived,
     sizes=linear.SIZES,
     renames=((r"^(model\.)?language_model\.(model\.)?", "model."), *linear.NEXTN_NAMES),
     left_out=(r"(model\.)?visual\.",),
@@ -145,6 +145,6 @@ QWEN3_5_MOE = replace(
         *SHARED_EXPERT,
         *linear.NEXTN,
     ),
-    honoured=(*QWEN3_5.honoured, *EXPERTS_IN_ALL_LAYERS, SHARED),
+    honoured=(*QWEN3_5.honoured, *EXPERTS_IN_ALL_LAYERS),
     metadata=moe_metadata,
 )

@@ -9,26 +9,29 @@ from convert.architectures.blocks import (
     EXPERTS,
     FUSED_NAMES,
     QK_NORM,
+    QWEN_END,
     ROUTER,
     TWO_NORMS,
     dims,
+    expert_metadata,
     find_fused,
 )
-from convert.honoured import (
+from convert.architectures.rules import (
     EXPERTS_IN_ALL_LAYERS,
     FULL_ATTENTION,
     NO_BIAS,
+    NORMALISED,
     WHOLE_HEADS,
     WINDOW_DEFAULTS,
-    Honoured,
     window_is_idle,
 )
-from convert.hparams import HParams, common_metadata
+from convert.honoured import Honoured
+from convert.hparams import HParams
 from convert.metadata import KV
 
 
 def metadata(hparams: HParams) -> list[KV]:
-    return [KV("qwen3moe.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"])]
+    return expert_metadata("qwen3moe", hparams)
 
 
 QWEN3_MOE = Architecture(
@@ -53,18 +56,18 @@ QWEN3_MOE = Architecture(
         "norm_topk_prob": False,
     },
     dims=dims,
+    special_tokens=QWEN_END,
     derived=find_fused,
     renames=FUSED_NAMES,
     sizes=("num_experts", "num_experts_per_tok", "moe_intermediate_size"),
     tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QK_NORM, *ROUTER, *EXPERTS),
     honoured=(
-        Honoured("norm_topk_prob", lambda v, _: v is True, "llama.cpp always normalises the chosen experts' weights"),
+        NORMALISED,
         *EXPERTS_IN_ALL_LAYERS,
         # Here max_window_layers keeps no layer from sliding.
         Honoured("use_sliding_window", lambda v, h: not v or window_is_idle(h), FULL_ATTENTION),
         NO_BIAS,
         WHOLE_HEADS,
     ),
-    common=common_metadata,
     metadata=metadata,
 )

@@ -10,13 +10,15 @@ from convert.architectures.blocks import (
     FUSED_NAMES,
     LAYER,
     NEXTN_MARK,
+    QWEN_END,
     ROUTER,
     SHARED_EXPERT,
     at,
-    find_fused,
+    expert_metadata,
+    nextn_metadata,
 )
-from convert.honoured import EXPERTS_IN_ALL_LAYERS, SHARED, Honoured
-from convert.hparams import HParams, common_metadata
+from convert.architectures.rules import EXPERTS_IN_ALL_LAYERS, NORMALISED
+from convert.hparams import HParams
 from convert.metadata import KV
 from convert.ops import grouped_qkv, grouped_z
 
@@ -40,14 +42,10 @@ PROJECTIONS = at(
 )
 
 
-def derived(hparams: HParams, names: frozenset[str]) -> HParams:
-    return {**linear.find_layer_types(hparams), **find_fused(hparams, names)}
-
-
 def metadata(hparams: HParams) -> list[KV]:
     return [
-        *linear.expert_metadata("qwen3next", hparams),
-        *linear.nextn_metadata("qwen3next", hparams),
+        *expert_metadata("qwen3next", hparams),
+        *nextn_metadata("qwen3next", hparams),
         *linear.metadata("qwen3next", hparams),
     ]
 
@@ -71,7 +69,8 @@ QWEN3_NEXT = Architecture(
         "norm_topk_prob": True,
     },
     dims=linear.dims,
-    derived=derived,
+    special_tokens=QWEN_END,
+    derived=linear.derived,
     sizes=(
         *linear.SIZES,
         "num_experts",
@@ -95,9 +94,7 @@ QWEN3_NEXT = Architecture(
     honoured=(
         *linear.HONOURED,
         *EXPERTS_IN_ALL_LAYERS,
-        SHARED,
-        Honoured("norm_topk_prob", lambda v, _: v is True, "llama.cpp always normalises the chosen experts' weights"),
+        NORMALISED,
     ),
-    common=common_metadata,
     metadata=metadata,
 )
