@@ -18,8 +18,7 @@ from convert.checkpoint import Checkpoint, StoredTensor
 from convert.errors import CheckpointError
 from convert.pipeline import convert
 from edge.cli.main import cli
-from tests.convert.conftest import Small
-from tests.convert.small import CASES, build_small
+from tests.convert.small import CASES, Small, build_small
 
 
 def plan_of(checkpoint: Checkpoint, tensors: dict[str, StoredTensor] | None = None) -> ModelPlan:

@@ -17,8 +17,7 @@ from convert.checkpoint import open_checkpoint
 from convert.imatrix import Imatrix
 from convert.pipeline import convert
 from tests.checkpoints import Stored
-from tests.convert.conftest import Small
-from tests.convert.small import CASES, build_small
+from tests.convert.small import CASES, Small, build_small
 
 # The peak is taken after a small conversion, so that what is loaded once does not count. It is that of a fork:
 # on Linux a process begins with the peak of the one that started it.

@@ -14,8 +14,7 @@ from convert.errors import EdgeError
 from convert.file_plan import plan_files
 from convert.writer import header_bytes
 from tests.checkpoints import FAMILIES
-from tests.convert.conftest import Small
-from tests.convert.small import all_paths, is_nested, with_value
+from tests.convert.small import Small, all_paths, is_nested, with_value
 
 EACH = [family for family in FAMILIES if not family.endswith("-text")]  # those are the same without vision
 WRONG: list[Any] = [None, "x", -1, 0, 1.5, True, [], [None], {}, {"a": 1}, 10**400, 1e308, float("inf")]
