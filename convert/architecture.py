@@ -166,6 +166,7 @@ def canonical_names(
     architecture: Architecture, hparams: HParams, tensors: Mapping[str, StoredTensor]
 ) -> tuple[dict[str, StoredTensor], tuple[StoredTensor, ...]]:
     """The tensors under the names that the family's rules use, in the same order; and those to leave out."""
+    renames = [(old, new.format(next=hparams["num_hidden_layers"])) for old, new in architecture.renames]
     stored: dict[str, StoredTensor] = {}
     left_out = []
     for tensor in tensors.values():
@@ -173,8 +174,8 @@ def canonical_names(
         if any(re.match(pattern, name) for pattern in architecture.left_out):
             left_out.append(tensor)
             continue
-        for pattern, replacement in architecture.renames:
-            name = re.sub(pattern, replacement.format(next=hparams["num_hidden_layers"]), name)
+        for pattern, replacement in renames:
+            name = re.sub(pattern, replacement, name)
         if name in stored:
             raise CheckpointError(f"tensors {stored[name].name} and {tensor.name} are the same one under two names")
         stored[name] = tensor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint import Checkpoint
+from convert.checkpoint import Checkpoint, StoredTensor
 from tests.checkpoints import FAMILIES, build
 from tests.goldens.cases import SENTENCEPIECE
 
@@ -44,6 +44,16 @@ CASES: dict[str, dict[str, Any]] = {
     "glm4moelite-no-mtp": {"family": "glm4moelite", "nextn": 0, "dense_layers": 2},
     "glm4moelite-old-rope": {"family": "glm4moelite", "rope": "old", "nextn": 2},
 }
+
+
+class Unreadable(Checkpoint):
+    """A checkpoint for tests of what is decided before any weight is read."""
+
+    def read_into(self, tensor: StoredTensor, first_byte: int, buffer: memoryview) -> None:
+        raise AssertionError(f"{tensor.name} was read")
+
+
+Small = Callable[[str], Unreadable]
 
 
 def build_small(folder: Path, name: str, **options: Any) -> Path:

@@ -14,8 +14,7 @@ from convert.checkpoint import Checkpoint
 from convert.errors import UnsupportedError
 from convert.honoured import COMMON
 from tests.checkpoints import FAMILIES
-from tests.convert.conftest import Small
-from tests.convert.small import changed
+from tests.convert.small import Small, changed
 
 Changes = dict[str, Any]
 LONG = 1 << 20  # longer than the context of every small checkpoint

@@ -17,8 +17,7 @@ from convert.checkpoint import open_checkpoint
 from convert.imatrix import Imatrix
 from convert.pipeline import convert
 from tests.checkpoints import Stored
-from tests.convert.conftest import Small
-from tests.convert.small import CASES, build_small
+from tests.convert.small import CASES, Small, build_small
 
 # The peak is taken after a small conversion, so that what is loaded once does not count. It is that of a fork:
 # on Linux a process begins with the peak of the one that started it.
@@ -62,7 +61,7 @@ def test_memory_does_not_grow_with_the_experts_of_a_layer(
     assert after - before < 60_000_000, f"{before / 1e6:.0f} MB, then {after / 1e6:.0f} MB"
 
 
-@pytest.mark.parametrize("elements", [1, 100, 1 << 19])
+@pytest.mark.parametrize("elements", [100, 1 << 19])
 @pytest.mark.parametrize("name", CASES)
 def test_slabs_cover_every_output_and_stay_within_an_expert(
     small: Small, monkeypatch: pytest.MonkeyPatch, name: str, elements: int
@@ -72,8 +71,8 @@ def test_slabs_cover_every_output_and_stay_within_an_expert(
     next_row = dict.fromkeys((tensor.name for tensor in model.tensors), 0)
     for slab in slabs.slabs(model.tensors):
         tensor, rows = slab.tensor, slab.source.row_elements if slab.tensor.transposed else slab.rows
-        assert slab.out_row == next_row[tensor.name] and 0 < slab.rows
-        assert 0 <= slab.first_row and slab.first_row + slab.rows <= slab.source.rows
+        assert slab.out_row == next_row[tensor.name] and slab.rows > 0
+        assert slab.first_row >= 0 and slab.first_row + slab.rows <= slab.source.rows
         assert tensor.transposed or slab.rows * slab.source.row_elements <= max(elements, slab.source.row_elements)
         if len(tensor.shape) == 3:
             assert slab.out_row // tensor.shape[1] == (slab.out_row + rows - 1) // tensor.shape[1]
@@ -82,7 +81,7 @@ def test_slabs_cover_every_output_and_stay_within_an_expert(
 
 
 # Rows of 256, so that these levels have blocks for them
-WIDE = {"hidden": 256, "ffn": 256, "moe_ffn": 256, "shared_ffn": 256, "linear_head_dim": 64, "layers": 4}
+WIDE = {"hidden": 256, "ffn": 256, "moe_ffn": 256, "shared_ffn": 256, "linear_head_dim": 64}
 LATENT = {"q_rank": 256, "kv_rank": 256, "nope_dim": 32, "value_dim": 64}
 
 
@@ -95,10 +94,10 @@ def measured(folder: Path) -> Imatrix:
     return Imatrix("i.gguf", {name: rng.uniform(0.01, 9, n).astype(np.float32) for name, n in sizes.items()}, (), 0)
 
 
-@pytest.mark.parametrize("name", ["qwen3moe", "qwen35moe", "qwen3next", "glm4moelite-no-mtp"])
+@pytest.mark.parametrize("name", ["qwen3moe", "qwen35moe", "glm4moelite-no-mtp"])
 def test_borders_of_slabs_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Each expert has its own importance: a slab over two of them would quantize one with the other's."""
-    folder = build_small(tmp_path / "checkpoint", name, **{**WIDE, **LATENT, "layers": 4})
+    folder = build_small(tmp_path / "checkpoint", name, **WIDE, **LATENT)
     imatrix = measured(folder)
     made = []
     for elements in (1 << 19, 3 * 256):
