@@ -45,8 +45,11 @@ NORMALISED = Honoured("norm_topk_prob", is_true, "llama.cpp always normalises th
 
 
 def own_code(module: str, classes: str) -> Honoured:
-    """Of a repository's own Python nothing is run; of classes with this beginning it is known what they compute."""
-    known = re.compile(rf"([\w.-]+/[\w.-]+--)?(modeling|configuration|tokenization)_{module}\.{classes}\w+")
+    """Of a repository's own Python nothing is run; of its makers' classes it is known what they compute.
+
+    A fine-tune names their repository before ``--``.
+    """
+    known = re.compile(rf"((THUDM|zai-org|ZhipuAI|Qwen)/[\w.-]+--)?(modeling|configuration|tokenization)_{module}\.{classes}\w+")
     return Honoured(
         "auto_map",
         lambda v, _: all(known.fullmatch(name) for entry in v.values() for name in listed(entry) if name),

@@ -218,7 +218,7 @@ def test_accepted(small: Small, family: str, changes: Changes) -> None:
 
 def named(changes: Changes) -> str:
     """The key in the message: the first one, in the word that all families use."""
-    return {"add_qkv_bias": "attention_bias"}.get(first := next(iter(changes)), first)
+    return next(iter(changes))
 
 
 def architecture_of(checkpoint: Checkpoint) -> str:
