@@ -49,7 +49,9 @@ def own_code(module: str, classes: str) -> Honoured:
 
     A fine-tune names their repository before ``--``.
     """
-    known = re.compile(rf"((THUDM|zai-org|ZhipuAI|Qwen)/[\w.-]+--)?(modeling|configuration|tokenization)_{module}\.{classes}\w+")
+    known = re.compile(
+        rf"((THUDM|zai-org|ZhipuAI|Qwen)/[\w.-]+--)?(modeling|configuration|tokenization)_{module}\.{classes}\w+"
+    )
     return Honoured(
         "auto_map",
         lambda v, _: all(known.fullmatch(name) for entry in v.values() for name in listed(entry) if name),
