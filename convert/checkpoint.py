@@ -12,6 +12,7 @@ import math
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,9 @@ from convert.errors import CheckpointError, UnsupportedError
 ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
 KNOWN_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 MAX_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
-MAX_JSON = 200_000_000  # bytes; the largest real tokenizer.json has about 20 MB
+MAX_CONFIG = 4_000_000  # bytes; real ones have some kilobytes
+MAX_LIST = 64_000_000  # bytes of a tokenizer.json or an index; the largest real ones have about 20 MB
+LISTS = {"tokenizer.json", "model.safetensors.index.json"}
 LFS_POINTER = b"version https://git-lfs"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 NUMBERED = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.safetensors$")
@@ -142,8 +145,9 @@ def read_json(path: Path) -> dict[str, Any]:
     def refuse_constant(text: str) -> NoReturn:
         raise ValueError(f"{text} is not JSON")
 
-    if path.stat().st_size > MAX_JSON:
-        raise CheckpointError(f"{path.name} is larger than {MAX_JSON // 10**6} MB", "it cannot be what its name says")
+    most = MAX_LIST if path.name in LISTS else MAX_CONFIG
+    if path.stat().st_size > most:
+        raise CheckpointError(f"{path.name} is larger than {most // 10**6} MB", "it cannot be what its name says")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -281,8 +285,8 @@ def parse_header(raw: bytes, bad: Any) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) != len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
+            most = Counter(name for name, _ in pairs).most_common(1)
+            raise ValueError(f"{most[0][0]!r} is there twice")
         return seen
 
     try:

@@ -14,7 +14,7 @@ from convert.checkpoint import Checkpoint
 from convert.ggml import QType
 from convert.imatrix import Imatrix, ImatrixError, imatrix_metadata
 from convert.levels import Level, file_order, parse_level, tensor_types
-from convert.metadata import KV, sampling_metadata
+from convert.metadata import KV, check_metadata, sampling_metadata
 from convert.tokenizer import tokenizer_metadata
 from convert.writer import GGUFWriter, TensorInfo, layout
 
@@ -49,7 +49,8 @@ def plan_files(
     Float levels have no use for ``imatrix``.
     """
     model = plan(checkpoint, REGISTRY)
-    name = KV("general.name", "str", checkpoint.folder.resolve().name)
+    folder = checkpoint.folder.resolve().name
+    name = KV("general.name", "str", folder.encode("utf-8", "replace").decode())
     first = [
         KV("general.architecture", "str", model.architecture.name),
         KV("general.type", "str", "model"),
@@ -58,6 +59,7 @@ def plan_files(
         *model.metadata,
     ]
     tokenizer = tokenizer_metadata(checkpoint, model.hparams["vocab_size"], model.architecture.special_tokens)
+    check_metadata([*first, *model.family_metadata, *tokenizer])
     files = []
     for level_name, path in outputs.items():
         level = parse_level(level_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,17 @@ class KV:
     key: str
     kind: Kind
     value: Any
+
+
+def check_metadata(metadata: Iterable[KV]) -> None:
+    """Every value must fit its type and every text be text. Raises CheckpointError naming the key."""
+    for kv in metadata:
+        values = kv.value if kv.kind.startswith("[") else [kv.value]
+        fits = FITS[kv.kind.strip("[]")]
+        if (wrong := next((value for value in values if not fits(value)), None)) is not None:
+            raise CheckpointError(
+                f"{str(wrong)[:40]!a} cannot be the value of {kv.key}", "look for it in the checkpoint's JSON files"
+            )
 
 
 # generation_config.json key -> GGUF key and kind: the model's own sampling defaults, read by the engine.
@@ -54,6 +65,11 @@ def sampling_metadata(generation_config: Mapping[str, Any]) -> list[KV]:
     return found
 
 
+def is_text(value: Any) -> bool:
+    """Whether it can be written: JSON may hold half of a character."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def is_number(value: Any) -> bool:
     """Whether it is a number that a float32 can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FLOAT32_MAX
@@ -61,3 +77,12 @@ def is_number(value: Any) -> bool:
 
 def is_integer(value: Any) -> bool:
     return type(value) is int and -(2**31) <= value < 2**31
+
+
+FITS: dict[str, Callable[[Any], bool]] = {
+    "u32": lambda value: type(value) is int and 0 <= value < 2**32,
+    "i32": is_integer,
+    "f32": is_number,
+    "bool": lambda value: isinstance(value, bool),
+    "str": is_text,
+}
