@@ -88,8 +88,9 @@ def with_tokenizer_json(checkpoint: Path, copy: Path) -> Path:
     made = TikTokenConverter(str(copy / "tokenizer.model"), extra_special_tokens=GLM4_SPECIALS).converted()
     (copy / "tokenizer.model").unlink()
     made.save(str(copy / "tokenizer.json"))
-    settings = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+    path = copy / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings = {key: value for key, value in settings.items() if key != "auto_map"}  # no code is run
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (copy / "tokenizer_config.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     return copy
