@@ -28,6 +28,7 @@ from convert.honoured import Honoured, is_neutral
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
 from convert.ops import (
+    Pick,
     in_order,
     keys_then_tiled_heads,
     minus_exp,
@@ -41,16 +42,16 @@ from convert.rope import rope_sections
 SECTIONS = [11, 11, 10, 0]  # what transformers rotates by when the config does not say
 
 
-def in_projection(name: str, target: str, shape: str) -> TensorRule:
-    return TensorRule(f"{LAYER}linear_attn.in_proj_{name}.weight", BLOCK + target, shape)
+def in_projection(name: str, target: str, shape: str, pick: Pick) -> TensorRule:
+    return TensorRule(f"{LAYER}linear_attn.in_proj_{name}.weight", BLOCK + target, shape, pick=pick)
 
 
 PROJECTIONS = at(
     linear.linear_layers,
-    replace(in_projection("qkv", "attn_qkv.weight", "qkv hidden"), pick=keys_then_tiled_heads),
-    replace(in_projection("z", "attn_gate.weight", "values hidden"), pick=tiled_heads),
-    replace(in_projection("a", "ssm_alpha.weight", "v_heads hidden"), pick=tiled_single_rows),
-    replace(in_projection("b", "ssm_beta.weight", "v_heads hidden"), pick=tiled_single_rows),
+    in_projection("qkv", "attn_qkv.weight", "qkv hidden", keys_then_tiled_heads),
+    in_projection("z", "attn_gate.weight", "values hidden", tiled_heads),
+    in_projection("a", "ssm_alpha.weight", "v_heads hidden", tiled_single_rows),
+    in_projection("b", "ssm_beta.weight", "v_heads hidden", tiled_single_rows),
 )
 TILED = {
     "conv1d.weight": {"pick": keys_then_tiled_heads},
