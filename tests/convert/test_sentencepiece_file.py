@@ -21,7 +21,7 @@ SIZE = 1200
 def test_pieces_are_those_that_sentencepiece_reads() -> None:
     processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(FILE)
-    found = read_chatglm3(FILE, SIZE, "tokenizer.model")
+    found = read_chatglm3(FILE, [], SIZE, "tokenizer.model")
     n = processor.vocab_size()
     assert found.texts[:3] == ["<unk>", "<bos>", "<eos>"]
     assert found.texts[3:n] == [processor.IdToPiece(id) for id in range(3, n)]
@@ -31,7 +31,7 @@ def test_pieces_are_those_that_sentencepiece_reads() -> None:
 
 
 def test_special_tokens_then_unused_ids_behind_the_pieces() -> None:
-    found, n = read_chatglm3(FILE, SIZE, "tokenizer.model"), len(PIECES)
+    found, n = read_chatglm3(FILE, [], SIZE, "tokenizer.model"), len(PIECES)
     assert (found.model, found.pre, found.merges) == ("llama", "chatglm-spm", None)
     assert found.texts[n : n + 9] == list(SPECIALS) and found.types[n : n + 9] == [3] * 9
     assert found.texts[n + 9] == f"[PAD{n + 9}]" and set(found.types[n + 9 :]) == {UNUSED}
@@ -41,7 +41,7 @@ def test_special_tokens_then_unused_ids_behind_the_pieces() -> None:
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
     more = field(7, b"new") + field(9, 5) + field(11, 0.5)
-    assert read_chatglm3(FILE + more, SIZE, "f") == read_chatglm3(FILE, SIZE, "f")
+    assert read_chatglm3(FILE + more, [], SIZE, "f") == read_chatglm3(FILE, [], SIZE, "f")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 )
 def test_damage_is_named(damage: Callable[[bytes], bytes], says: str) -> None:
     with pytest.raises(CheckpointError, match=says) as caught:
-        read_chatglm3(damage(FILE), SIZE, "tokenizer.model")
+        read_chatglm3(damage(FILE), [], SIZE, "tokenizer.model")
     assert "tokenizer.model" in caught.value.message and "\n" not in str(caught.value)
 
 
@@ -73,7 +73,7 @@ def test_damage_is_named(damage: Callable[[bytes], bytes], says: str) -> None:
 def test_no_bytes_do_anything_but_fail_in_words(noise: bytes, at: int) -> None:
     for data in (noise, FILE[:at] + noise + FILE[at + len(noise) :]):
         try:
-            read_chatglm3(data, SIZE, "tokenizer.model")
+            read_chatglm3(data, [], SIZE, "tokenizer.model")
         except EdgeError as error:
             assert "tokenizer.model" in str(error)
 
@@ -94,10 +94,10 @@ def test_no_bytes_do_anything_but_fail_in_words(noise: bytes, at: int) -> None:
 )
 def test_what_llama_cpp_would_read_otherwise_is_refused(data: bytes, says: str) -> None:
     with pytest.raises(UnsupportedError, match=says) as caught:
-        read_chatglm3(data, SIZE, "tokenizer.model")
+        read_chatglm3(data, [], SIZE, "tokenizer.model")
     assert "tokenizer.model" in caught.value.message
 
 
 def test_vocabulary_smaller_than_the_file() -> None:
     with pytest.raises(CheckpointError, match="vocabulary of 300"):
-        read_chatglm3(FILE, 300, "tokenizer.model")
+        read_chatglm3(FILE, [], 300, "tokenizer.model")

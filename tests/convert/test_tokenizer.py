@@ -252,13 +252,18 @@ def test_the_words_that_stop_qwen1(tmp_path: Path) -> None:
         ("glm-4", {"_name_or_path": "THUDM/glm-4-9b-chat"}, {}, True),
         ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, {}, False),
         ("chatglm3", {"_name_or_path": "THUDM/chatglm3-6b"}, {}, True),
-        ("chatglm3", {"_name_or_path": "D:\\models\\chatglm3-6b-base"}, {}, False),
+        ("chatglm3", {"_name_or_path": "zai-org/chatglm3-6b-base"}, {}, False),
+        ("chatglm3", {"_name_or_path": "D:\\models\\chatglm3-6b-base"}, {}, True),
+        ("glm-4", {"_name_or_path": "glm-4-9b"}, {}, False),
+        ("glm-4", {"_name_or_path": "/data/models/glm-4-9b"}, {}, True),
+        ("glm-4", {"_name_or_path": "someone/glm-4-9b"}, {}, True),
+        ("glm-4", {"_name_or_path": ["THUDM/glm-4-9b"]}, {}, True),
     ],
 )
 def test_a_template_where_only_code_had_one(
     name: str, config: dict[str, Any], generation: dict[str, Any], has_one: bool, tmp_path: Path
 ) -> None:
-    kind = Kind(config, {**KINDS[name].files, "generation_config__json": generation}, {})
+    kind = Kind(config, {**KINDS[name].files, "generation_config__json": generation}, KINDS[name].fallback)
     assert ("tokenizer.chat_template" in kind.metadata(tmp_path)) == has_one
 
 
@@ -274,7 +279,7 @@ def test_a_template_where_only_code_had_one(
 def test_a_template_begins_with_the_prefix_once(name: str, theirs: str, ours: str, tmp_path: Path) -> None:
     """The published tokenizers put [gMASK]<sop> before every prompt; llama.cpp does not."""
     files = {**KINDS[name].files, "tokenizer_config__json": {"chat_template": theirs}}
-    assert Kind({}, files, {}).metadata(tmp_path)["tokenizer.chat_template"] == ours
+    assert Kind({}, files, KINDS[name].fallback).metadata(tmp_path)["tokenizer.chat_template"] == ours
 
 
 @pytest.mark.parametrize("file", ["qwen__tiktoken", "tokenizer__model"])
