@@ -50,10 +50,15 @@ def by_position(texts: Iterable[str], first: int) -> list[AddedToken]:
 
 
 def with_known(added: Iterable[AddedToken], known: Iterable[AddedToken]) -> list[AddedToken]:
-    """``added`` and those ``known`` tokens whose id and text it leaves free, by id."""
+    """``added`` and those ``known`` tokens whose id or text it does not give away, by id.
+
+    What is in both is as ``known``: configs call some special tokens ordinary.
+    """
     tokens = {token.id: token for token in added}
-    texts = {token.text for token in tokens.values()}
-    tokens |= {token.id: token for token in known if token.id not in tokens and token.text not in texts}
+    ids = {token.text: token.id for token in tokens.values()}
+    for token in known:
+        if ids.get(token.text, token.id) == token.id and tokens.get(token.id, token).text == token.text:
+            tokens[token.id] = token
     return [tokens[id] for id in sorted(tokens)]
 
 

@@ -117,7 +117,7 @@ def tiktoken_reference(
     ids = behind_vocabulary(known, added, len(ranks))
     encoding = tiktoken.Encoding("model", pat_str=split, mergeable_ranks=ranks, special_tokens=ids)
     normalize = functools.partial(unicodedata.normalize, "NFC") if nfc else str
-    ordinary = {token.text for token in added if token.is_ordinary}
+    ordinary = {token.text for token in added if token.is_ordinary} - set(known)
 
     def encode(text: str) -> list[int]:
         return encoding.encode(normalize(text), allowed_special=ordinary, disallowed_special=())
@@ -134,7 +134,7 @@ def sentencepiece_reference(data: bytes, added: Sequence[Added]) -> Reference:
     processor.LoadFromSerializedProto(data)
     renamed = [replace(token, text={"sop": "<sop>", "eop": "<eop>"}.get(token.text, token.text)) for token in added]
     ids = behind_vocabulary(CHATGLM3_SPECIALS, renamed, processor.vocab_size())
-    ordinary = [token.text for token in renamed if token.is_ordinary and token.text in ids]
+    ordinary = {token.text for token in renamed if token.is_ordinary} & set(ids) - set(CHATGLM3_SPECIALS)
 
     def encode_between(texts: Iterable[str], text: str) -> list[int]:
         longest_first = sorted(texts, key=len, reverse=True)

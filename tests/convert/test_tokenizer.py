@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convert.architectures import REGISTRY
-from convert.checkpoint import open_checkpoint
+from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.errors import CheckpointError, EdgeError, UnsupportedError
-from convert.tokenizer import tokenizer_metadata
+from convert.special_tokens import added_flags
+from convert.tokenizer import template_note, tokenizer_metadata
+from convert.writer import header_bytes
 from tests.checkpoints import build, edit_json, read_json, write_json
-from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, tiktoken_file
+from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, pieces, tiktoken_file
 
 
 def keys_of(folder: Path) -> dict[str, Any]:
@@ -293,3 +302,229 @@ def test_tokenizer_json_goes_before_the_older_files(glm: Path) -> None:
     before = keys_of(glm)
     (glm / "tokenizer.model").write_bytes(tiktoken_file(impure_tokens()))
     assert keys_of(glm) == before
+
+
+def template(*specials: str) -> dict[str, Any]:
+    """A post-processor that puts tokens before each text."""
+    pieces = [{"SpecialToken": {"id": text, "type_id": 0}} for text in specials]
+    return {"type": "TemplateProcessing", "single": [*pieces, {"Sequence": {"id": "A", "type_id": 0}}]}
+
+
+def test_no_ordinary_token_ends_generation(qwen: Path) -> None:
+    """Where no file named an end there was no eos key: llama.cpp took token 11, a comma, and answers broke off."""
+    edit_json(qwen / "tokenizer_config.json", eos_token=None)
+    edit_json(qwen / "config.json", eos_token_id=None)
+    (qwen / "generation_config.json").unlink()
+    with open_checkpoint(qwen) as checkpoint:
+        with pytest.raises(
+            CheckpointError, match=r"which token ends.*tokenizer_config\.json .* generation_config\.json"
+        ):
+            tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], {})
+        fallback = {"eos": ("<|none|>", "<|im_end|>", "<|endoftext|>")}
+        found = tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], fallback)
+    keys = {kv.key: kv.value for kv in found}
+    assert keys["tokenizer.ggml.tokens"][keys["tokenizer.ggml.eos_token_id"]] == "<|im_end|>"
+
+
+@pytest.mark.parametrize("fallback", [{}, {"eos": ("<|im_end|>", "<|endoftext|>")}])
+def test_an_end_that_llama_cpp_knows_by_text_is_still_the_eos(fallback: Any, qwen: Path) -> None:
+    """<|endoftext|> needs no key to end generation, and got none: token 11 became the eos token beside it."""
+    edit_json(qwen / "tokenizer_config.json", eos_token=None)
+    edit_json(qwen / "config.json", eos_token_id=None)
+    ids = {t["content"]: t["id"] for t in read_json(qwen / "tokenizer.json")["added_tokens"]}
+    edit_json(qwen / "generation_config.json", eos_token_id=ids["<|endoftext|>"])
+    with open_checkpoint(qwen) as checkpoint:
+        found = tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], fallback)
+    assert {kv.key: kv.value for kv in found}["tokenizer.ggml.eos_token_id"] == ids["<|endoftext|>"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "adds_bos"),
+    [((), None), (("[gMASK]",), True), (("[gMASK]", "<sop>"), False), (("<sop>", "<eop>"), False)],
+)
+def test_a_prefix_of_two_tokens_is_no_bos(prefix: tuple[str, ...], adds_bos: bool | None, glm: Path) -> None:
+    """glm-4-9b-chat-hf begins texts with [gMASK]<sop>: the file said to add the first of the two alone."""
+    edit_tokenizer(glm, lambda content: content.update(post_processor=template(*prefix)))
+    found = keys_of(glm)
+    assert found.get("ggml.add_bos_token") is adds_bos
+    if prefix:
+        assert found["ggml.tokens"][found["ggml.bos_token_id"]] == prefix[0]
+
+
+def test_the_callers_config_stays_as_it_is() -> None:
+    """The bos token of a template was written into the config that was passed in."""
+    config: dict[str, Any] = {"bos_token": None}
+    flags, bos = added_flags(template("<sop>"), config)
+    assert (config, bos, flags[0].value) == ({"bos_token": None}, "<sop>", True)
+
+
+@pytest.mark.parametrize("entry", ["of the config", None, [{"name": "default", "template": "listed"}]])
+def test_a_template_file_goes_before_the_config(entry: Any, qwen: Path) -> None:
+    """transformers reads chat_template.jinja first; here the config's entry won, and a null there lost the file."""
+    edit_json(qwen / "tokenizer_config.json", chat_template=entry)
+    (qwen / "chat_template.json").write_text('{"chat_template": "older"}', encoding="utf-8")
+    without = keys_of(qwen)["chat_template"]
+    assert without == {str: entry, type(None): "older", list: "listed"}[type(entry)]
+    (qwen / "chat_template.jinja").write_text("of the file", encoding="utf-8")
+    assert keys_of(qwen)["chat_template"] == "of the file"
+    (qwen / "additional_chat_templates").mkdir()
+    (qwen / "additional_chat_templates" / "tool_use.jinja").write_text("tools", encoding="utf-8")
+    found = keys_of(qwen)
+    assert (found["chat_template"], found["chat_template.tool_use"]) == ("of the file", "tools")
+    assert found["chat_templates"] == ["tool_use"]
+
+
+@pytest.mark.parametrize("entry", [["x"], {"a": 1}, 5, [{"name": 1, "template": "x"}], [{"name": "default"}]])
+def test_a_template_of_another_form_is_named_by_its_file(entry: Any, qwen: Path) -> None:
+    """The message spoke of a template 'None' of no sane length."""
+    edit_json(qwen / "tokenizer_config.json", chat_template=entry)
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: the chat template is neither text nor a list"):
+        keys_of(qwen)
+
+
+def test_a_template_without_end(qwen: Path) -> None:
+    (qwen / "chat_template.jinja").write_text("x" * 1_000_001, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: a chat template of 1000001 characters"):
+        keys_of(qwen)
+    (qwen / "chat_template.jinja").write_text("x" * 4_000_001, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja has 4000001 bytes"):
+        keys_of(qwen)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "says"),
+    [
+        ("glm-4", {}, "that of glm-4-9b-chat was added"),
+        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, "none was added: config.json calls it 'THUDM/glm-4-9b'"),
+        ("chatglm3", {}, "that of ChatGLM3 was added"),
+        ("qwen", {}, "ChatML, which generation_config.json names, was added"),
+    ],
+)
+def test_a_guess_about_the_template_is_told(name: str, config: dict[str, Any], says: str, tmp_path: Path) -> None:
+    """Base or chat is guessed from a name that fine-tunes keep; nobody was told which it was."""
+    checkpoint = KINDS[name].checkpoint(tmp_path, **config)
+    assert says in (template_note(checkpoint) or "")
+    (tmp_path / "chat_template.jinja").write_text("theirs", encoding="utf-8")
+    assert template_note(checkpoint) is None
+
+
+def test_nothing_to_tell_of_a_template_beside_a_tokenizer_json(tmp_path: Path) -> None:
+    with open_checkpoint(build(tmp_path, layers=1, template="none")) as checkpoint:
+        assert template_note(checkpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "refused"),
+    [
+        ({"_name_or_path": "THUDM/chatglm2-6b"}, None, True),
+        ({"_name_or_path": "/models/CodeGeeX2-6B"}, None, True),
+        ({"auto_map": {"AutoConfig": "THUDM/chatglm2-6b--configuration_chatglm.ChatGLMConfig"}}, None, True),
+        ({}, b'special_tokens = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"]', True),
+        ({}, b'role_special_tokens = ["<|system|>", "<|user|>"]', False),
+        ({"_name_or_path": "my-chatglm2-successor"}, b'roles = ["<|user|>"]', False),
+        ({"_name_or_path": "THUDM/chatglm3-6b"}, None, False),
+    ],
+)
+def test_chatglm2_is_no_chatglm3(config: dict[str, Any], code: bytes | None, refused: bool, tmp_path: Path) -> None:
+    """Their vocabulary files are one and the same. ChatGLM2 and CodeGeeX2 got four tokens that they do not have."""
+    found = KINDS["chatglm3"].checkpoint(tmp_path, **config)
+    if code:
+        (tmp_path / "tokenization_chatglm.py").write_bytes(code)
+    if not refused:
+        assert tokenizer_metadata(found, 1200, {})
+        return
+    with pytest.raises(UnsupportedError, match="ChatGLM2 or CodeGeeX2"):
+        tokenizer_metadata(found, 1200, {})
+
+
+JUNK = [None, 5, -1, 10**30, 1.5, True, "", "x", "\ud800", "9" * 5000, [], [1], [[1]], [None], {}, {"id": 5}, {"x": []}]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to all values of some JSON, of long lists and objects to the first few."""
+    entries = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [])
+    return [at, *(place for key, one in entries[:8] for place in places(one, (*at, key)))]
+
+
+def replaced(value: Any, at: tuple[Any, ...], junk: Any) -> Any:
+    """A copy with ``junk`` at the path ``at``."""
+    if not at:
+        return junk
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    copy = {key: replaced(one, at[1:], junk) if key == at[0] else one for key, one in items}
+    return copy if isinstance(value, dict) else list(copy.values())
+
+
+@functools.cache
+def whole(kind: str) -> Path:
+    """A checkpoint with every part of the tokenizer files that is read."""
+    folder = Path(tempfile.mkdtemp())
+    if kind == "json":
+        build(folder, family="glm4", layers=1, template="named")
+        steps = [template("[gMASK]", "<sop>"), {"type": "ByteLevel"}]
+        edit_tokenizer(folder, lambda c: c.update(post_processor={"type": "Sequence", "processors": steps}))
+        return folder
+    n = len(pieces()) if kind == "chatglm3" else len(impure_tokens())
+    decoder = {str(n + 1): {"content": "[gMASK]", "special": True}, str(n + 20): {"content": "<mine>"}}
+    files = {**KINDS[kind].files, "tokenizer_config__json": {"added_tokens_decoder": decoder, "chat_template": "x"}}
+    checkpoint(folder, {"eos_token_id": [2], "_name_or_path": "x", "text_config": {"eos_token_id": 2}}, **files)
+    return folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["json", "glm-4", "chatglm3"])
+def test_junk_for_any_value_of_any_file(kind: str, data: st.DataObject) -> None:
+    """``processors: null``, ``added_tokens: 5``, a key of 5000 digits, half a surrogate pair: all gave tracebacks."""
+    folder = whole(kind)
+    files = sorted(path.name for path in folder.glob("*.json") if path.name != "model.safetensors.index.json")
+    contents = {name: read_json(folder / name) for name in files}
+    name = data.draw(st.sampled_from(files))
+    at = data.draw(st.sampled_from(places(contents[name])[1:]))
+    contents[name] = replaced(contents[name], at, data.draw(st.sampled_from(JUNK)))
+    found = Junk(folder, contents["config.json"], {}, contents=contents)
+    try:
+        tokenizer = tokenizer_metadata(found, 1200, KINDS["glm-4"].fallback)
+    except EdgeError as error:
+        assert "\n" not in str(error)
+    else:
+        assert header_bytes(tokenizer, [])
+        template_note(found)
+
+
+@dataclass
+class Junk(Checkpoint):
+    """A checkpoint whose JSON files hold something else."""
+
+    contents: dict[str, Any] = field(default_factory=dict)
+
+    def json(self, name: str) -> dict[str, Any]:
+        return self.contents.get(name, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tokenizer.json", lambda c: c.update(post_processor={"type": "Sequence", "processors": None})),
+        ("tokenizer.json", lambda c: c.update(post_processor={"type": "TemplateProcessing", "single": 5})),
+        (
+            "tokenizer.json",
+            lambda c: c.update(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": "x"}]}),
+        ),
+        ("tokenizer.json", lambda c: c.update(pre_tokenizer={"type": "Sequence", "pretokenizers": None})),
+        ("tokenizer.json", lambda c: c.update(added_tokens=5)),
+        ("tokenizer.json", lambda c: c["model"]["vocab"].update({"\ud800": c["model"]["vocab"].pop("a")})),
+        ("tokenizer.json", lambda c: c["model"]["merges"].append("\ud800 a")),
+        ("tokenizer.json", lambda c: c["added_tokens"].append({"id": 722, "content": ""})),
+        ("tokenizer_config.json", lambda c: c.update(added_tokens_decoder=[1])),
+        ("tokenizer_config.json", lambda c: c.update(added_tokens_decoder={"9" * 5000: {"content": "x"}})),
+        ("tokenizer_config.json", lambda c: c.update(chat_template="\ud800")),
+    ],
+)
+def test_damage_is_said_in_a_line_that_names_the_file(name: str, change: Any, qwen: Path) -> None:
+    """Each of these ended in a TypeError, an AttributeError or a UnicodeEncodeError."""
+    content = read_json(qwen / name)
+    change(content)
+    (qwen / name).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(EdgeError, match=re.escape(name)):
+        keys_of(qwen)
