@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from gguf import TokenType
 
-from convert.checkpoint import read_json
 from convert.errors import EdgeError
 from edge.gate import CHECKS
-from edge.gate_reference import Reference, open_reference
+from edge.gate_reference import Reference, open_reference, read_json
 from edge.generate import generate, prompt_tokens
 from edge.llama.batch import Batch
 from edge.llama.context import Context
