@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from convert.architectures import REGISTRY
-from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.checkpoint import open_checkpoint
 from convert.errors import CheckpointError, EdgeError, UnsupportedError
 from convert.special_tokens import added_flags
-from convert.tokenizer import template_note, tokenizer_metadata
-from convert.writer import header_bytes
+from convert.tokenizer import tokenizer_metadata
 from tests.checkpoints import build, edit_json, read_json, write_json
-from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, pieces, tiktoken_file
+from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, tiktoken_file
 
 
 def keys_of(folder: Path) -> dict[str, Any]:
@@ -148,20 +140,6 @@ def test_end_token_outside_the_vocabulary(qwen: Path) -> None:
         keys_of(qwen)
 
 
-def test_template_from_config_file_or_list(tmp_path: Path) -> None:
-    template = keys_of(build(tmp_path / "a", layers=1))["chat_template"]
-    assert keys_of(build(tmp_path / "b", layers=1, template="file"))["chat_template"] == template
-    named = keys_of(build(tmp_path / "c", layers=1, template="named"))
-    assert named["chat_template"] == template and named["chat_templates"] == ["tool_use"]
-    assert "chat_template" not in keys_of(build(tmp_path / "d", layers=1, template="none"))
-
-
-def test_template_that_is_no_text(qwen: Path) -> None:
-    edit_json(qwen / "tokenizer_config.json", chat_template={"a": 1})
-    with pytest.raises(CheckpointError, match="chat template"):
-        keys_of(qwen)
-
-
 def test_r1_distill_is_told_from_qwen2_by_its_token(qwen: Path) -> None:
     """DeepSeek-R1-Distill-Qwen has Qwen's regex but another name in llama.cpp."""
 
@@ -251,46 +229,6 @@ def test_the_words_that_stop_qwen1(tmp_path: Path) -> None:
     assert "tokenizer.ggml.eom_token_id" not in found
 
 
-@pytest.mark.parametrize(
-    ("name", "config", "generation", "has_one"),
-    [
-        ("qwen", {}, {"chat_format": "chatml"}, True),
-        ("qwen", {}, {"chat_format": "raw"}, False),
-        ("qwen", {}, {}, False),
-        ("glm-4", {}, {}, True),
-        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b-chat"}, {}, True),
-        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, {}, False),
-        ("chatglm3", {"_name_or_path": "THUDM/chatglm3-6b"}, {}, True),
-        ("chatglm3", {"_name_or_path": "zai-org/chatglm3-6b-base"}, {}, False),
-        ("chatglm3", {"_name_or_path": "D:\\models\\chatglm3-6b-base"}, {}, True),
-        ("glm-4", {"_name_or_path": "glm-4-9b"}, {}, False),
-        ("glm-4", {"_name_or_path": "/data/models/glm-4-9b"}, {}, True),
-        ("glm-4", {"_name_or_path": "someone/glm-4-9b"}, {}, True),
-        ("glm-4", {"_name_or_path": ["THUDM/glm-4-9b"]}, {}, True),
-    ],
-)
-def test_a_template_where_only_code_had_one(
-    name: str, config: dict[str, Any], generation: dict[str, Any], has_one: bool, tmp_path: Path
-) -> None:
-    kind = Kind(config, {**KINDS[name].files, "generation_config__json": generation}, KINDS[name].fallback)
-    assert ("tokenizer.chat_template" in kind.metadata(tmp_path)) == has_one
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("[gMASK]<sop>{{ x }}", "[gMASK]<sop>{{ x }}"),
-        ("{{ '[gMASK]sop' }}{{ x }}", "{{ '[gMASK]<sop>' }}{{ x }}"),
-        ("{%- if x %}{{ x }}{% endif %}", "[gMASK]<sop>{%- if x %}{{ x }}{% endif %}"),
-    ],
-)
-@pytest.mark.parametrize("name", ["glm-4", "chatglm3"])
-def test_a_template_begins_with_the_prefix_once(name: str, theirs: str, ours: str, tmp_path: Path) -> None:
-    """The published tokenizers put [gMASK]<sop> before every prompt; llama.cpp does not."""
-    files = {**KINDS[name].files, "tokenizer_config__json": {"chat_template": theirs}}
-    assert Kind({}, files, KINDS[name].fallback).metadata(tmp_path)["tokenizer.chat_template"] == ours
-
-
 @pytest.mark.parametrize("file", ["qwen__tiktoken", "tokenizer__model"])
 def test_pointer_instead_of_the_file(file: str, tmp_path: Path) -> None:
     found = checkpoint(tmp_path, {}, **{file: b"version https://git-lfs.github.com/spec/v1\noid sha256:57d9\n"})
@@ -358,61 +296,6 @@ def test_the_callers_config_stays_as_it_is() -> None:
     assert (config, bos, flags[0].value) == ({"bos_token": None}, "<sop>", True)
 
 
-@pytest.mark.parametrize("entry", ["of the config", None, [{"name": "default", "template": "listed"}]])
-def test_a_template_file_goes_before_the_config(entry: Any, qwen: Path) -> None:
-    """transformers reads chat_template.jinja first; here the config's entry won, and a null there lost the file."""
-    edit_json(qwen / "tokenizer_config.json", chat_template=entry)
-    (qwen / "chat_template.json").write_text('{"chat_template": "older"}', encoding="utf-8")
-    without = keys_of(qwen)["chat_template"]
-    assert without == {str: entry, type(None): "older", list: "listed"}[type(entry)]
-    (qwen / "chat_template.jinja").write_text("of the file", encoding="utf-8")
-    assert keys_of(qwen)["chat_template"] == "of the file"
-    (qwen / "additional_chat_templates").mkdir()
-    (qwen / "additional_chat_templates" / "tool_use.jinja").write_text("tools", encoding="utf-8")
-    found = keys_of(qwen)
-    assert (found["chat_template"], found["chat_template.tool_use"]) == ("of the file", "tools")
-    assert found["chat_templates"] == ["tool_use"]
-
-
-@pytest.mark.parametrize("entry", [["x"], {"a": 1}, 5, [{"name": 1, "template": "x"}], [{"name": "default"}]])
-def test_a_template_of_another_form_is_named_by_its_file(entry: Any, qwen: Path) -> None:
-    """The message spoke of a template 'None' of no sane length."""
-    edit_json(qwen / "tokenizer_config.json", chat_template=entry)
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: the chat template is neither text nor a list"):
-        keys_of(qwen)
-
-
-def test_a_template_without_end(qwen: Path) -> None:
-    (qwen / "chat_template.jinja").write_text("x" * 1_000_001, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: a chat template of 1000001 characters"):
-        keys_of(qwen)
-    (qwen / "chat_template.jinja").write_text("x" * 4_000_001, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"chat_template\.jinja has 4000001 bytes"):
-        keys_of(qwen)
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "says"),
-    [
-        ("glm-4", {}, "that of glm-4-9b-chat was added"),
-        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, "none was added: config.json calls it 'THUDM/glm-4-9b'"),
-        ("chatglm3", {}, "that of ChatGLM3 was added"),
-        ("qwen", {}, "ChatML, which generation_config.json names, was added"),
-    ],
-)
-def test_a_guess_about_the_template_is_told(name: str, config: dict[str, Any], says: str, tmp_path: Path) -> None:
-    """Base or chat is guessed from a name that fine-tunes keep; nobody was told which it was."""
-    checkpoint = KINDS[name].checkpoint(tmp_path, **config)
-    assert says in (template_note(checkpoint) or "")
-    (tmp_path / "chat_template.jinja").write_text("theirs", encoding="utf-8")
-    assert template_note(checkpoint) is None
-
-
-def test_nothing_to_tell_of_a_template_beside_a_tokenizer_json(tmp_path: Path) -> None:
-    with open_checkpoint(build(tmp_path, layers=1, template="none")) as checkpoint:
-        assert template_note(checkpoint) is None
-
-
 @pytest.mark.parametrize(
     ("config", "code", "refused"),
     [
@@ -435,96 +318,3 @@ def test_chatglm2_is_no_chatglm3(config: dict[str, Any], code: bytes | None, ref
         return
     with pytest.raises(UnsupportedError, match="ChatGLM2 or CodeGeeX2"):
         tokenizer_metadata(found, 1200, {})
-
-
-JUNK = [None, 5, -1, 10**30, 1.5, True, "", "x", "\ud800", "9" * 5000, [], [1], [[1]], [None], {}, {"id": 5}, {"x": []}]
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths to all values of some JSON, of long lists and objects to the first few."""
-    entries = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [])
-    return [at, *(place for key, one in entries[:8] for place in places(one, (*at, key)))]
-
-
-def replaced(value: Any, at: tuple[Any, ...], junk: Any) -> Any:
-    """A copy with ``junk`` at the path ``at``."""
-    if not at:
-        return junk
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    copy = {key: replaced(one, at[1:], junk) if key == at[0] else one for key, one in items}
-    return copy if isinstance(value, dict) else list(copy.values())
-
-
-@functools.cache
-def whole(kind: str) -> Path:
-    """A checkpoint with every part of the tokenizer files that is read."""
-    folder = Path(tempfile.mkdtemp())
-    if kind == "json":
-        build(folder, family="glm4", layers=1, template="named")
-        steps = [template("[gMASK]", "<sop>"), {"type": "ByteLevel"}]
-        edit_tokenizer(folder, lambda c: c.update(post_processor={"type": "Sequence", "processors": steps}))
-        return folder
-    n = len(pieces()) if kind == "chatglm3" else len(impure_tokens())
-    decoder = {str(n + 1): {"content": "[gMASK]", "special": True}, str(n + 20): {"content": "<mine>"}}
-    files = {**KINDS[kind].files, "tokenizer_config__json": {"added_tokens_decoder": decoder, "chat_template": "x"}}
-    checkpoint(folder, {"eos_token_id": [2], "_name_or_path": "x", "text_config": {"eos_token_id": 2}}, **files)
-    return folder
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-@pytest.mark.parametrize("kind", ["json", "glm-4", "chatglm3"])
-def test_junk_for_any_value_of_any_file(kind: str, data: st.DataObject) -> None:
-    """``processors: null``, ``added_tokens: 5``, a key of 5000 digits, half a surrogate pair: all gave tracebacks."""
-    folder = whole(kind)
-    files = sorted(path.name for path in folder.glob("*.json") if path.name != "model.safetensors.index.json")
-    contents = {name: read_json(folder / name) for name in files}
-    name = data.draw(st.sampled_from(files))
-    at = data.draw(st.sampled_from(places(contents[name])[1:]))
-    contents[name] = replaced(contents[name], at, data.draw(st.sampled_from(JUNK)))
-    found = Junk(folder, contents["config.json"], {}, contents=contents)
-    try:
-        tokenizer = tokenizer_metadata(found, 1200, KINDS["glm-4"].fallback)
-    except EdgeError as error:
-        assert "\n" not in str(error)
-    else:
-        assert header_bytes(tokenizer, [])
-        template_note(found)
-
-
-@dataclass
-class Junk(Checkpoint):
-    """A checkpoint whose JSON files hold something else."""
-
-    contents: dict[str, Any] = field(default_factory=dict)
-
-    def json(self, name: str) -> dict[str, Any]:
-        return self.contents.get(name, {})
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("tokenizer.json", lambda c: c.update(post_processor={"type": "Sequence", "processors": None})),
-        ("tokenizer.json", lambda c: c.update(post_processor={"type": "TemplateProcessing", "single": 5})),
-        (
-            "tokenizer.json",
-            lambda c: c.update(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": "x"}]}),
-        ),
-        ("tokenizer.json", lambda c: c.update(pre_tokenizer={"type": "Sequence", "pretokenizers": None})),
-        ("tokenizer.json", lambda c: c.update(added_tokens=5)),
-        ("tokenizer.json", lambda c: c["model"]["vocab"].update({"\ud800": c["model"]["vocab"].pop("a")})),
-        ("tokenizer.json", lambda c: c["model"]["merges"].append("\ud800 a")),
-        ("tokenizer.json", lambda c: c["added_tokens"].append({"id": 722, "content": ""})),
-        ("tokenizer_config.json", lambda c: c.update(added_tokens_decoder=[1])),
-        ("tokenizer_config.json", lambda c: c.update(added_tokens_decoder={"9" * 5000: {"content": "x"}})),
-        ("tokenizer_config.json", lambda c: c.update(chat_template="\ud800")),
-    ],
-)
-def test_damage_is_said_in_a_line_that_names_the_file(name: str, change: Any, qwen: Path) -> None:
-    """Each of these ended in a TypeError, an AttributeError or a UnicodeEncodeError."""
-    content = read_json(qwen / name)
-    change(content)
-    (qwen / name).write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(EdgeError, match=re.escape(name)):
-        keys_of(qwen)
