@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from convert.errors import CheckpointError, UnsupportedError
 from convert.pre_tokenizers import PreTokenizer, find_pre_tokenizer
-from convert.vocabulary import AddedToken, Vocabulary, token_list
+from convert.vocabulary import AddedToken, Vocabulary, refuse_half_characters, token_list
 
-FILE = "tokenizer.json"
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+ID = re.compile("[0-9]{1,9}")
 
 
 def read_bpe_json(files: Mapping[str, Any], config: Mapping[str, Any], size: int) -> Vocabulary:
@@ -47,16 +49,22 @@ def refuse_other_normalizer(normalizer: Any, pre: PreTokenizer) -> None:
 
 def added_tokens(listed: Any, config: Mapping[str, Any]) -> list[AddedToken]:
     """Tokens beyond the BPE vocabulary: those ``listed`` in tokenizer.json, then those only the config has."""
+    listed, decoder = listed or [], config.get("added_tokens_decoder") or {}
+    if not isinstance(listed, list):
+        raise CheckpointError(f"{FILE}: added_tokens is not a list", "fetch the file again")
+    if not isinstance(decoder, dict):
+        raise CheckpointError(f"{CONFIG}: added_tokens_decoder is not an object", "fetch the file again")
+    entries = [(FILE, entry.get("id") if isinstance(entry, dict) else None, entry) for entry in listed]
+    entries += [(CONFIG, int(key) if ID.fullmatch(key) else None, entry) for key, entry in decoder.items()]
     found: dict[int, AddedToken] = {}
-    decoder = config.get("added_tokens_decoder") or {}
-    entries = [(entry.get("id"), entry) for entry in listed or [] if isinstance(entry, dict)]
-    entries += [(int(key), entry) for key, entry in decoder.items() if str(key).isdecimal() and isinstance(entry, dict)]
-    for id, entry in entries:
-        text = entry.get("content")
-        if type(id) is not int or id < 0 or not isinstance(text, str):
-            raise CheckpointError(f"tokenizer files: added token {str(entry)[:60]} has no id or no content")
-        if found.setdefault(id, AddedToken(id, text, bool(entry.get("special")))).text != text:
-            raise CheckpointError(f"tokenizer files disagree on token {id}: {found[id].text!r} and {text!r}")
+    for file, id, entry in entries:
+        text = entry.get("content") if isinstance(entry, dict) else None
+        if type(id) is not int or id < 0 or not isinstance(text, str) or not text:
+            raise CheckpointError(f"{file}: added token {str(entry)[:60]} has no id or no content")
+        if (first := found.setdefault(id, AddedToken(id, text, bool(entry.get("special"))))).text != text:
+            raise CheckpointError(
+                f"{FILE} and {CONFIG} disagree on token {str(id)[:20]}: {first.text[:40]!r} and {text[:40]!r}"
+            )
     return list(found.values())
 
 
@@ -71,4 +79,5 @@ def merge_lines(merges: Any) -> list[str]:
         if not isinstance(merge, str) or merge.count(" ") != 1 or merge[0] == " " or merge[-1] == " ":
             raise CheckpointError(f"{FILE}: merge {str(merge)[:60]!r} is not a pair")
         lines.append(merge)
+    refuse_half_characters(lines, FILE)
     return lines

@@ -5,6 +5,7 @@ Written from the prompts that the models were trained on. Tools are left to temp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,34 +29,42 @@ CHATGLM3 = (
     + "{% if message.content %} {{ message.content }}{% endif %}{% endfor %}"
     + GENERATE
 )
-BASE_MODELS = {"glm-4-9b"}
+ADDED = "the checkpoint has no chat template; {} was added"
+NOT_ADDED = "the checkpoint has no chat template, and none was added: "
+# Who published the base models. A fine-tune that was loaded from a folder has the folder's name instead.
+BASE_MODEL = re.compile(r"((THUDM|zai-org|ZhipuAI)/)?(glm-4-9b|[^/\\]*-base)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class OwnTemplate:
-    """``template`` for a checkpoint without one, None for a base model.
+    """``template`` for a checkpoint without one, None for a base model; ``note`` tells a person which of the two.
 
     ``prefix``: tokens that the reference tokenizer puts before every prompt, whatever its template says.
     """
 
     template: str | None
+    note: str
     prefix: str = ""
 
 
 def qwen_template(generation_config: Mapping[str, Any]) -> OwnTemplate:
     """Qwen-7B-Chat names its format in generation_config.json; "raw" is a base model's."""
-    return OwnTemplate(CHATML if generation_config.get("chat_format") == "chatml" else None)
+    if generation_config.get("chat_format") == "chatml":
+        return OwnTemplate(CHATML, ADDED.format("ChatML, which generation_config.json names,"))
+    return OwnTemplate(None, NOT_ADDED + "generation_config.json names no chat format, as that of a base model")
 
 
 def glm4_template(config: Mapping[str, Any]) -> OwnTemplate:
-    return OwnTemplate(None if is_base_model(config) else GLM4, PREFIX)
+    return glm_template(config, GLM4, "glm-4-9b-chat")
 
 
 def chatglm3_template(config: Mapping[str, Any]) -> OwnTemplate:
-    return OwnTemplate(None if is_base_model(config) else CHATGLM3, PREFIX)
+    return glm_template(config, CHATGLM3, "ChatGLM3")
 
 
-def is_base_model(config: Mapping[str, Any]) -> bool:
+def glm_template(config: Mapping[str, Any], template: str, model: str) -> OwnTemplate:
     """Nothing but the name tells: the base model's configs name the same end tokens as the chat model's."""
-    name = str(config.get("_name_or_path", "")).replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
-    return name.endswith("-base") or name in BASE_MODELS
+    name = config.get("_name_or_path")
+    if isinstance(name, str) and BASE_MODEL.fullmatch(name):
+        return OwnTemplate(None, f"{NOT_ADDED}config.json calls it {name[:80]!r}, a base model", PREFIX)
+    return OwnTemplate(template, ADDED.format(f"that of {model}"), PREFIX)

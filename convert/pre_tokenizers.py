@@ -50,17 +50,18 @@ def find_pre_tokenizer(tree: Any, markers: Collection[str], ignore_merges: bool)
     Raises UnsupportedError; an unknown regex is shown beside the nearest known.
     """
     steps = tree.get("pretokenizers", [tree]) if isinstance(tree, dict) else []
+    steps = steps if isinstance(steps, list) else []
     splits = [step for step in steps if isinstance(step, dict) and step.get("type") == "Split"]
     levels = [step for step in steps if isinstance(step, dict) and step.get("type") == "ByteLevel"]
     pattern = splits[0].get("pattern") if splits else None
     regex = pattern.get("Regex") if isinstance(pattern, dict) else None
     if len(steps) != 2 or len(levels) != 1 or not isinstance(regex, str):
         kinds = ", ".join(str(step.get("type")) for step in steps if isinstance(step, dict)) or "nothing"
-        raise UnsupportedError(f"tokenizer.json splits text by {kinds}; known is Split by a regex, then ByteLevel")
+        raise UnsupportedError(f"tokenizer.json splits text by {kinds[:80]}; known is Split by a regex, then ByteLevel")
     if levels[0].get("add_prefix_space") or levels[0].get("use_regex") or splits[0].get("invert"):
         raise UnsupportedError("tokenizer.json uses add_prefix_space, use_regex or invert, which llama.cpp does not")
-    if splits[0].get("behavior") != "Isolated":
-        raise UnsupportedError(f"tokenizer.json splits with behavior {splits[0].get('behavior')!r}; known is Isolated")
+    if (behavior := splits[0].get("behavior")) != "Isolated":
+        raise UnsupportedError(f"tokenizer.json splits with behavior {str(behavior)[:40]!r}; known is Isolated")
     for known in PRE_TOKENIZERS:
         fits = known.marker is None or known.marker in markers
         if regex == known.regex and ignore_merges == known.ignore_merges and fits:

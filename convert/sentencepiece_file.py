@@ -6,13 +6,14 @@ Field numbers: https://github.com/google/sentencepiece/blob/master/src/sentencep
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from gguf import TokenType
 
 from convert.errors import CheckpointError, UnsupportedError
 from convert.protobuf import WireError, fields
-from convert.vocabulary import Vocabulary, padded, refuse_same_texts
+from convert.vocabulary import AddedToken, Vocabulary, by_position, named, place_token, with_known
 
 # ChatGLM3 calls the fourth and fifth ``sop`` and ``eop``. llama.cpp joins pieces to every text in the vocabulary, be it
 # a control token, so that "people" would hold ``eop`` and "sophist" ``sop``. They get the names GLM-4 has for them.
@@ -20,6 +21,7 @@ SPECIALS = (
     *("[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
     *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
 )
+RENAMED = {"sop": "<sop>", "eop": "<eop>"}
 FIRST_TEXTS = ("<unk>", "<bos>", "<eos>")
 FIRST_TYPES = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL)
 
@@ -38,39 +40,62 @@ class Piece:
     type: int
 
 
-def read_chatglm3(data: bytes, size: int, file: str) -> Vocabulary:
-    """The pieces, ChatGLM3's special tokens, then unused ids up to ``size``.
+def read_chatglm3(data: bytes, added: Iterable[AddedToken], size: int, file: str) -> Vocabulary:
+    """The pieces, ChatGLM3's special tokens, those ``added`` by tokenizer_config.json, then unused ids up to ``size``.
 
     Raises CheckpointError if the file is damaged, UnsupportedError for a model that llama.cpp would read otherwise.
     """
     try:
-        pieces, trainer, normalizer = parse(memoryview(data))
+        pieces, trainer, normalizer = parse(memoryview(data), size)
+        wrong = other_rules(trainer, normalizer)
     except (WireError, UnicodeDecodeError, struct.error) as error:
         raise CheckpointError(f"{file} is no SentencePiece model: {error}", "fetch it again") from error
-    refuse_other_rules(trainer, normalizer, file)
-    refuse_other_pieces(pieces, file)
-    used = len(pieces) + len(SPECIALS)
-    if used > size:
+    if wrong:
+        raise UnsupportedError(f"the SentencePiece model in {file} {' and '.join(wrong)}, which llama.cpp does not")
+    if len(pieces) + len(SPECIALS) > size:
         raise CheckpointError(
-            f"{file} has {used} tokens with the special ones, but config.json has a vocabulary of {size}",
+            f"{file} has at least {len(pieces) + len(SPECIALS)} tokens with the special ones, but config.json has "
+            f"a vocabulary of {size}",
             "the tokenizer may belong to another model",
         )
-    texts: list[str | None] = [*FIRST_TEXTS, *(piece.text for piece in pieces[3:]), *SPECIALS]
-    texts += [None] * (size - used)
-    types = [piece.type for piece in pieces]
-    types += [TokenType.CONTROL] * len(SPECIALS) + [TokenType.UNUSED] * (size - used)
+    refuse_other_pieces(pieces, file)
+    texts: list[str | None] = [*FIRST_TEXTS, *(piece.text for piece in pieces[3:])]
+    texts += [None] * (size - len(pieces))
+    types = [piece.type for piece in pieces] + [int(TokenType.UNUSED)] * (size - len(pieces))
     scores = [piece.score for piece in pieces] + [0.0] * (size - len(pieces))
-    special = {text: id for id, text in enumerate(SPECIALS, len(pieces))}
-    refuse_same_texts(names := padded(texts), file)
-    return Vocabulary("llama", "chatglm-spm", names, [int(kind) for kind in types], special, scores=scores)
+    tokens = behind_pieces(pieces, added, file)
+    for token in tokens:
+        place_token(texts, token.id, token.text, file)
+        types[token.id] = token.type
+    special = {token.text: token.id for token in tokens}
+    return Vocabulary("llama", "chatglm-spm", named(texts, file), types, special, scores=scores)
 
 
-def parse(data: memoryview) -> tuple[list[Piece], dict[int, int | memoryview], dict[int, int | memoryview]]:
-    """Pieces, and the settings of trainer and normalizer by field number."""
+def behind_pieces(pieces: list[Piece], added: Iterable[AddedToken], file: str) -> list[AddedToken]:
+    """ChatGLM3's special tokens and the ``added`` ones, under the names they have here.
+
+    The config may name pieces again; it may not put a special token where ChatGLM3 has it not.
+    """
+    known = by_position(SPECIALS, len(pieces))
+    places = {token.text: token.id for token in known}
+    own = [replace(token, text=RENAMED.get(token.text, token.text)) for token in added]
+    own = [token for token in own if token.id >= len(pieces) or token.text != pieces[token.id].text]
+    own = [token for token in own if token.id >= len(FIRST_TEXTS) or token.text != FIRST_TEXTS[token.id]]
+    for token in own:
+        if places.get(token.text, token.id) != token.id:
+            raise CheckpointError(
+                f"{file} has {len(pieces)} pieces, but tokenizer_config.json puts {token.text!r} at {token.id}",
+                "one of the two belongs to another model",
+            )
+    return with_known(own, known)
+
+
+def parse(data: memoryview, size: int) -> tuple[list[Piece], dict[int, int | memoryview], dict[int, int | memoryview]]:
+    """Pieces, at most one more than ``size``, and the settings of trainer and normalizer by field number."""
     pieces: list[Piece] = []
     settings: dict[int, dict[int, int | memoryview]] = {TRAINER: {}, NORMALIZER: {}}
     for number, value in fields(data):
-        if number == PIECES:
+        if number == PIECES and len(pieces) <= size:
             pieces.append(parse_piece(message(value)))
         elif number in settings:
             settings[number] |= dict(fields(message(value)))
@@ -93,10 +118,8 @@ def message(value: int | memoryview) -> memoryview:
     return value
 
 
-def refuse_other_rules(
-    trainer: dict[int, int | memoryview], normalizer: dict[int, int | memoryview], file: str
-) -> None:
-    """llama.cpp joins by scores, puts a space in front and shows spaces as ``▁``. It changes nothing else."""
+def other_rules(trainer: dict[int, int | memoryview], normalizer: dict[int, int | memoryview]) -> list[str]:
+    """What llama.cpp does not: it joins by scores, puts a space in front, shows spaces as ``▁``, and no more."""
     wrong = {
         "is not of the BPE type": trainer.get(MODEL_TYPE) != BPE,
         "puts spaces behind words": bool(trainer.get(SPACE_BEHIND, 0)),
@@ -105,8 +128,7 @@ def refuse_other_rules(
         "removes spaces": bool(normalizer.get(TRIM_SPACES, 1)),
         "leaves spaces as they are": not normalizer.get(ESCAPE_SPACES, 1),
     }
-    if found := [what for what, is_so in wrong.items() if is_so]:
-        raise UnsupportedError(f"the SentencePiece model in {file} {' and '.join(found)}, which llama.cpp does not")
+    return [what for what, is_so in wrong.items() if is_so]
 
 
 def refuse_other_pieces(pieces: list[Piece], file: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from convert.checkpoint import Checkpoint
 from convert.errors import CheckpointError, UnsupportedError
 from convert.metadata import KV
 
+Fallback = Mapping[str, str | tuple[str, ...]]
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 SPECIAL_KEYS = {
     "bos": "bos_token_id",
@@ -84,12 +85,24 @@ def mark_other_ends(special: dict[str, int], ends: Iterable[int], texts: Sequenc
             raise CheckpointError(
                 f"the configs call {id} the end, but the tokenizer files have no token there", "is a file incomplete?"
             )
-        if id in (special.get("eos"), special.get("eot"), special.get("eom")) or texts[id] in END_BY_TEXT:
+        known = texts[id] in END_BY_TEXT and "eos" in special
+        if known or id in (special.get("eos"), special.get("eot"), special.get("eom")):
             continue
         free = next((kind for kind in ("eos", "eot", "eom") if kind not in special), None)
         if free is None:
             raise UnsupportedError(f"{texts[id]!r} should end generation too, but GGUF has no key left to say so")
         special[free] = id
+
+
+def add_fallback(special: dict[str, int], fallback: Fallback, ids: Mapping[str, int], ends: Collection[int]) -> None:
+    """Special tokens that no file names, from the texts in ``fallback``.
+
+    Of the texts that the vocabulary has (``ids``) the first, but one that the configs call an end before the others.
+    """
+    for kind, texts in fallback.items():
+        there = [ids[text] for text in ([texts] if isinstance(texts, str) else texts) if text in ids]
+        if there and kind not in special:
+            special[kind] = next((id for id in there if id in ends), there[0])
 
 
 def special_metadata(special: Mapping[str, int]) -> list[KV]:
@@ -98,43 +111,62 @@ def special_metadata(special: Mapping[str, int]) -> list[KV]:
     ]
 
 
-def added_flags(post_processor: Any, config: dict[str, Any]) -> list[KV]:
-    """Whether a bos or eos token is put around a text: as the post-processor says, else the config.
+def added_flags(post_processor: Any, config: Mapping[str, Any]) -> tuple[list[KV], Any]:
+    """Whether a bos or eos token is put around a text: as the post-processor says, else the config. And the bos token.
 
     A template that begins with a special token makes it the bos token where ``config`` names none.
     """
     flags: dict[str, bool] = {}
-    steps = post_processor.get("processors", [post_processor]) if isinstance(post_processor, dict) else []
-    for step in steps:
+    bos = config.get("bos_token")
+    for step in processors(post_processor):
         kind = step.get("type") if isinstance(step, dict) else None
         if kind == "ByteLevel":
             flags.setdefault("bos", False)
             flags.setdefault("eos", False)
         elif kind == "TemplateProcessing":
-            flags.update(template_flags(step.get("single"), config))
+            pieces = template_pieces(step.get("single", []))
+            bos = bos or (pieces[0] if len(pieces) > 1 else None)
+            flags |= template_flags(pieces, token_text(bos), token_text(config.get("eos_token")))
         else:
             raise UnsupportedError(f"tokenizer.json has an unknown post-processor {str(kind)[:40]!r}")
     for kind in ("bos", "eos", "sep"):
         if isinstance(value := config.get(f"add_{kind}_token"), bool):
             flags.setdefault(kind, value)
-    return [KV(f"tokenizer.ggml.add_{kind}_token", "bool", value) for kind, value in flags.items()]
+    return [KV(f"tokenizer.ggml.add_{kind}_token", "bool", value) for kind, value in flags.items()], bos
 
 
-def template_flags(pieces: Any, config: dict[str, Any]) -> dict[str, bool]:
-    """Flags of a TemplateProcessing step, from its ``single`` list of pieces."""
-    special = [piece.get("SpecialToken", {}).get("id") for piece in pieces or [] if isinstance(piece, dict)]
+def processors(post_processor: Any) -> list[Any]:
+    """The steps of a post-processor: it may be one, or a sequence of them."""
+    if not post_processor:
+        return []
+    steps = post_processor.get("processors", [post_processor]) if isinstance(post_processor, dict) else None
+    if not isinstance(steps, list):
+        raise CheckpointError("tokenizer.json: post_processor is not a list of steps", "fetch the file again")
+    return steps
+
+
+def template_pieces(pieces: Any) -> list[str | None]:
+    """The ``single`` list of a TemplateProcessing step: texts of special tokens, None for the text itself."""
+    found: list[str | None] = []
+    for piece in pieces if isinstance(pieces, list) else [None]:
+        token = piece.get("SpecialToken", {"id": None}) if isinstance(piece, dict) else None
+        text = token.get("id", "") if isinstance(token, dict) else ""
+        if not (text is None or (isinstance(text, str) and text)):
+            raise CheckpointError("tokenizer.json: the template of its post_processor is damaged", "fetch it again")
+        found.append(text)
+    return found
+
+
+def template_flags(pieces: Sequence[str | None], bos: Any, eos: Any) -> dict[str, bool]:
+    """Whether bos or eos is put around a text. A prefix of several tokens no flag can say: chat templates have it."""
+    if len(pieces) < 2:
+        return {}
     flags: dict[str, bool] = {}
-    if len(special) < 2:
-        return flags
-    if special[0] is not None:
-        if not config.get("bos_token"):
-            config["bos_token"] = special[0]
-        flags["bos"] = special[0] == token_text(config["bos_token"])
-    if special[-1] is not None:
-        if special[-1] != token_text(config.get("eos_token")):
-            raise UnsupportedError(
-                f"tokenizer.json ends every text with {special[-1]!r}", "is this an embedding model?"
-            )
+    if pieces[0] is not None:
+        flags["bos"] = pieces[0] == bos and pieces[1] is None
+    if pieces[-1] is not None:
+        if pieces[-1] != eos:
+            raise UnsupportedError(f"tokenizer.json ends every text with {pieces[-1]!r}", "is this an embedding model?")
         flags["eos"] = True
     return flags
 

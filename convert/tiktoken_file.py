@@ -7,14 +7,16 @@ whatever pair makes the token of the lowest rank. llama.cpp wants the pairs, so 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from convert.errors import CheckpointError, UnsupportedError
-from convert.vocabulary import AddedToken, Vocabulary, byte_alphabet, token_list
+from convert.vocabulary import AddedToken, Vocabulary, by_position, byte_alphabet, token_list, with_known
 
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")
-LONGEST = 1024  # bytes of a token; real ones have at most some hundred. Bounds the search for pairs
+LONGEST = 256  # bytes of a token; real ones have at most 128. Bounds the search for pairs
+MAX_MERGES = 2_000_000  # glm-4-9b has 318,088
 
 QWEN_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 FIRST_QWEN_SPECIALS = (
@@ -58,13 +60,8 @@ def read_glm4(data: bytes, added: Iterable[AddedToken], size: int, file: str) ->
         raise CheckpointError(
             f"{file} has {len(ranks)} tokens, but tokenizer_config.json puts {tokens[first].text!r} at {first}", AGAIN
         )
-    texts = {token.text for token in tokens.values()}
-    tokens |= {
-        token.id: token
-        for token in by_position(GLM4_SPECIALS, len(ranks))
-        if token.id not in tokens and token.text not in texts
-    }
-    return vocabulary("glm4", ranks, all_merges(ranks), tokens.values(), size, file)
+    known = by_position(GLM4_SPECIALS, len(ranks))
+    return vocabulary("glm4", ranks, all_merges(ranks), with_known(tokens.values(), known), size, file)
 
 
 def vocabulary(
@@ -75,7 +72,9 @@ def vocabulary(
     names = {token: token.decode("latin-1").translate(alphabet) for token in ranks}
     added = list(added)
     texts, types = token_list({names[token]: rank for token, rank in ranks.items()}, added, size, file)
-    lines = [f"{names[left]} {names[right]}" for left, right in merges]
+    lines = [f"{names[left]} {names[right]}" for left, right in itertools.islice(merges, MAX_MERGES + 1)]
+    if len(lines) > MAX_MERGES:
+        raise UnsupportedError(f"{file} has tokens that more than {MAX_MERGES} pairs make", "no real vocabulary has")
     return Vocabulary("gpt2", pre, texts, types, {token.text: token.id for token in added}, merges=lines)
 
 
@@ -105,10 +104,6 @@ def read_ranks(data: bytes, file: str) -> Ranks:
 
 
 AGAIN = "the file is incomplete or damaged: fetch it again"
-
-
-def by_position(texts: Iterable[str], first: int) -> list[AddedToken]:
-    return [AddedToken(id, text, special=True) for id, text in enumerate(texts, first)]
 
 
 def last_merges(ranks: Ranks, file: str) -> Iterator[tuple[bytes, bytes]]:

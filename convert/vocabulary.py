@@ -36,6 +36,31 @@ class AddedToken:
     text: str
     special: bool
 
+    @property
+    def type(self) -> int:
+        """GGUF's. Qwen marks ``<|fim_prefix|>`` and the like as ordinary text; llama.cpp must not print them."""
+        text = self.text
+        looks = (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<｜") and text.endswith("｜>"))
+        return int(TokenType.CONTROL if self.special or looks else TokenType.USER_DEFINED)
+
+
+def by_position(texts: Iterable[str], first: int) -> list[AddedToken]:
+    """Special tokens whose ids follow each other."""
+    return [AddedToken(id, text, special=True) for id, text in enumerate(texts, first)]
+
+
+def with_known(added: Iterable[AddedToken], known: Iterable[AddedToken]) -> list[AddedToken]:
+    """``added`` and those ``known`` tokens whose id or text it does not give away, by id.
+
+    What is in both is as ``known``: configs call some special tokens ordinary.
+    """
+    tokens = {token.id: token for token in added}
+    ids = {token.text: token.id for token in tokens.values()}
+    for token in known:
+        if ids.get(token.text, token.id) == token.id and tokens.get(token.id, token).text == token.text:
+            tokens[token.id] = token
+    return [tokens[id] for id in sorted(tokens)]
+
 
 def vocabulary_metadata(vocabulary: Vocabulary) -> list[KV]:
     """The keys that hold the tokens, in the order llama.cpp's converter writes them."""
@@ -66,37 +91,39 @@ def token_list(
         types[id] = int(TokenType.NORMAL)
     for token in added:
         place_token(texts, token.id, token.text, file)
-        control = token.special or is_control_text(token.text)
-        types[token.id] = int(TokenType.CONTROL if control else TokenType.USER_DEFINED)
-    filled = padded(texts)
-    refuse_same_texts(filled, file)
-    return filled, types
+        types[token.id] = token.type
+    return named(texts, file), types
 
 
 def place_token(texts: list[str | None], id: int, text: str, file: str) -> None:
     if type(id) is not int or not 0 <= id < len(texts):
         raise CheckpointError(
-            f"{file} gives {text!r} the id {id}, but config.json has vocab_size = {len(texts)}",
+            f"{file} gives {text[:40]!r} the id {str(id)[:20]}, but config.json has vocab_size = {len(texts)}",
             "the tokenizer may belong to another model",
         )
     if texts[id] not in (None, text):
-        raise CheckpointError(f"{file}: two texts for token {id}: {texts[id]!r} and {text!r}")
+        raise CheckpointError(f"{file}: two texts for token {id}: {str(texts[id])[:40]!r} and {text[:40]!r}")
     texts[id] = text
 
 
-def padded(texts: Sequence[str | None]) -> list[str]:
-    """Names for the ids that have no token; the embedding has more rows than there are tokens."""
-    return [f"[PAD{id}]" if text is None else text for id, text in enumerate(texts)]
+def named(texts: Sequence[str | None], file: str) -> list[str]:
+    """``texts`` with a name for each id that has no token: the embedding has more rows than there are tokens.
 
-
-def refuse_same_texts(texts: Sequence[str], file: str) -> None:
-    if len(set(texts)) != len(texts):
+    Raises CheckpointError for what llama.cpp cannot load: the same text twice, or one that is not Unicode.
+    """
+    found = [f"[PAD{id}]" if text is None else text for id, text in enumerate(texts)]
+    if len(set(found)) != len(found):
         raise CheckpointError(f"{file} gives two ids the same text", "llama.cpp cannot load such a vocabulary")
+    refuse_half_characters(found, file)
+    return found
 
 
-def is_control_text(text: str) -> bool:
-    """Qwen marks ``<|fim_prefix|>`` and the like as ordinary text; llama.cpp must not."""
-    return (text.startswith("<|") and text.endswith("|>")) or (text.startswith("<｜") and text.endswith("｜>"))
+def refuse_half_characters(texts: Iterable[str], file: str) -> None:
+    """JSON may bring halves of surrogate pairs, which UTF-8 cannot hold."""
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{file} holds half of a character (a lone surrogate)", "fetch the file again") from error
 
 
 def byte_alphabet() -> list[str]:

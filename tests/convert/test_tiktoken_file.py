@@ -80,6 +80,18 @@ def test_merges_are_joined_in_the_order_of_the_ranks() -> None:
     ]
 
 
+def test_tokens_that_would_make_merges_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each a run of one letter, all lengths up to 1024: half a million pairs from a file of 1 MB, and no limit."""
+    runs = tiktoken_file([*(bytes([i]) for i in range(256)), *(b"a" * n for n in range(2, 258))])
+    with pytest.raises(CheckpointError, match=r"line 512: .* is not a token"):
+        read_glm4(runs, [], SIZE, "tokenizer.model")
+    longest = runs[: runs[:-1].rfind(b"\n") + 1]
+    assert len(read_glm4(longest, [], SIZE, "tokenizer.model").merges or []) == sum(range(1, 256))
+    monkeypatch.setattr("convert.tiktoken_file.MAX_MERGES", sum(range(1, 256)) - 1)
+    with pytest.raises(UnsupportedError, match=r"tokenizer\.model has tokens that more than 32639 pairs make"):
+        read_glm4(longest, [], SIZE, "tokenizer.model")
+
+
 def test_qwen_needs_a_vocabulary_that_merging_reaches() -> None:
     with pytest.raises(UnsupportedError, match="b' sophist' cannot be merged"):
         read_qwen(tiktoken_file(impure_tokens()), QWEN_SPECIALS, SIZE, "qwen.tiktoken")

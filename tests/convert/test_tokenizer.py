@@ -10,6 +10,7 @@ import pytest
 from convert.architectures import REGISTRY
 from convert.checkpoint import open_checkpoint
 from convert.errors import CheckpointError, EdgeError, UnsupportedError
+from convert.special_tokens import added_flags
 from convert.tokenizer import tokenizer_metadata
 from tests.checkpoints import build, edit_json, read_json, write_json
 from tests.tokenizer_files import ENDS, KINDS, Kind, checkpoint, impure_tokens, tiktoken_file
@@ -139,20 +140,6 @@ def test_end_token_outside_the_vocabulary(qwen: Path) -> None:
         keys_of(qwen)
 
 
-def test_template_from_config_file_or_list(tmp_path: Path) -> None:
-    template = keys_of(build(tmp_path / "a", layers=1))["chat_template"]
-    assert keys_of(build(tmp_path / "b", layers=1, template="file"))["chat_template"] == template
-    named = keys_of(build(tmp_path / "c", layers=1, template="named"))
-    assert named["chat_template"] == template and named["chat_templates"] == ["tool_use"]
-    assert "chat_template" not in keys_of(build(tmp_path / "d", layers=1, template="none"))
-
-
-def test_template_that_is_no_text(qwen: Path) -> None:
-    edit_json(qwen / "tokenizer_config.json", chat_template={"a": 1})
-    with pytest.raises(CheckpointError, match="chat template"):
-        keys_of(qwen)
-
-
 def test_r1_distill_is_told_from_qwen2_by_its_token(qwen: Path) -> None:
     """DeepSeek-R1-Distill-Qwen has Qwen's regex but another name in llama.cpp."""
 
@@ -242,41 +229,6 @@ def test_the_words_that_stop_qwen1(tmp_path: Path) -> None:
     assert "tokenizer.ggml.eom_token_id" not in found
 
 
-@pytest.mark.parametrize(
-    ("name", "config", "generation", "has_one"),
-    [
-        ("qwen", {}, {"chat_format": "chatml"}, True),
-        ("qwen", {}, {"chat_format": "raw"}, False),
-        ("qwen", {}, {}, False),
-        ("glm-4", {}, {}, True),
-        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b-chat"}, {}, True),
-        ("glm-4", {"_name_or_path": "THUDM/glm-4-9b"}, {}, False),
-        ("chatglm3", {"_name_or_path": "THUDM/chatglm3-6b"}, {}, True),
-        ("chatglm3", {"_name_or_path": "D:\\models\\chatglm3-6b-base"}, {}, False),
-    ],
-)
-def test_a_template_where_only_code_had_one(
-    name: str, config: dict[str, Any], generation: dict[str, Any], has_one: bool, tmp_path: Path
-) -> None:
-    kind = Kind(config, {**KINDS[name].files, "generation_config__json": generation}, {})
-    assert ("tokenizer.chat_template" in kind.metadata(tmp_path)) == has_one
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("[gMASK]<sop>{{ x }}", "[gMASK]<sop>{{ x }}"),
-        ("{{ '[gMASK]sop' }}{{ x }}", "{{ '[gMASK]<sop>' }}{{ x }}"),
-        ("{%- if x %}{{ x }}{% endif %}", "[gMASK]<sop>{%- if x %}{{ x }}{% endif %}"),
-    ],
-)
-@pytest.mark.parametrize("name", ["glm-4", "chatglm3"])
-def test_a_template_begins_with_the_prefix_once(name: str, theirs: str, ours: str, tmp_path: Path) -> None:
-    """The published tokenizers put [gMASK]<sop> before every prompt; llama.cpp does not."""
-    files = {**KINDS[name].files, "tokenizer_config__json": {"chat_template": theirs}}
-    assert Kind({}, files, {}).metadata(tmp_path)["tokenizer.chat_template"] == ours
-
-
 @pytest.mark.parametrize("file", ["qwen__tiktoken", "tokenizer__model"])
 def test_pointer_instead_of_the_file(file: str, tmp_path: Path) -> None:
     found = checkpoint(tmp_path, {}, **{file: b"version https://git-lfs.github.com/spec/v1\noid sha256:57d9\n"})
@@ -288,3 +240,81 @@ def test_tokenizer_json_goes_before_the_older_files(glm: Path) -> None:
     before = keys_of(glm)
     (glm / "tokenizer.model").write_bytes(tiktoken_file(impure_tokens()))
     assert keys_of(glm) == before
+
+
+def template(*specials: str) -> dict[str, Any]:
+    """A post-processor that puts tokens before each text."""
+    pieces = [{"SpecialToken": {"id": text, "type_id": 0}} for text in specials]
+    return {"type": "TemplateProcessing", "single": [*pieces, {"Sequence": {"id": "A", "type_id": 0}}]}
+
+
+def test_no_ordinary_token_ends_generation(qwen: Path) -> None:
+    """Where no file named an end there was no eos key: llama.cpp took token 11, a comma, and answers broke off."""
+    edit_json(qwen / "tokenizer_config.json", eos_token=None)
+    edit_json(qwen / "config.json", eos_token_id=None)
+    (qwen / "generation_config.json").unlink()
+    with open_checkpoint(qwen) as checkpoint:
+        with pytest.raises(
+            CheckpointError, match=r"which token ends.*tokenizer_config\.json .* generation_config\.json"
+        ):
+            tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], {})
+        fallback = {"eos": ("<|none|>", "<|im_end|>", "<|endoftext|>")}
+        found = tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], fallback)
+    keys = {kv.key: kv.value for kv in found}
+    assert keys["tokenizer.ggml.tokens"][keys["tokenizer.ggml.eos_token_id"]] == "<|im_end|>"
+
+
+@pytest.mark.parametrize("fallback", [{}, {"eos": ("<|im_end|>", "<|endoftext|>")}])
+def test_an_end_that_llama_cpp_knows_by_text_is_still_the_eos(fallback: Any, qwen: Path) -> None:
+    """<|endoftext|> needs no key to end generation, and got none: token 11 became the eos token beside it."""
+    edit_json(qwen / "tokenizer_config.json", eos_token=None)
+    edit_json(qwen / "config.json", eos_token_id=None)
+    ids = {t["content"]: t["id"] for t in read_json(qwen / "tokenizer.json")["added_tokens"]}
+    edit_json(qwen / "generation_config.json", eos_token_id=ids["<|endoftext|>"])
+    with open_checkpoint(qwen) as checkpoint:
+        found = tokenizer_metadata(checkpoint, checkpoint.config["vocab_size"], fallback)
+    assert {kv.key: kv.value for kv in found}["tokenizer.ggml.eos_token_id"] == ids["<|endoftext|>"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "adds_bos"),
+    [((), None), (("[gMASK]",), True), (("[gMASK]", "<sop>"), False), (("<sop>", "<eop>"), False)],
+)
+def test_a_prefix_of_two_tokens_is_no_bos(prefix: tuple[str, ...], adds_bos: bool | None, glm: Path) -> None:
+    """glm-4-9b-chat-hf begins texts with [gMASK]<sop>: the file said to add the first of the two alone."""
+    edit_tokenizer(glm, lambda content: content.update(post_processor=template(*prefix)))
+    found = keys_of(glm)
+    assert found.get("ggml.add_bos_token") is adds_bos
+    if prefix:
+        assert found["ggml.tokens"][found["ggml.bos_token_id"]] == prefix[0]
+
+
+def test_the_callers_config_stays_as_it_is() -> None:
+    """The bos token of a template was written into the config that was passed in."""
+    config: dict[str, Any] = {"bos_token": None}
+    flags, bos = added_flags(template("<sop>"), config)
+    assert (config, bos, flags[0].value) == ({"bos_token": None}, "<sop>", True)
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "refused"),
+    [
+        ({"_name_or_path": "THUDM/chatglm2-6b"}, None, True),
+        ({"_name_or_path": "/models/CodeGeeX2-6B"}, None, True),
+        ({"auto_map": {"AutoConfig": "THUDM/chatglm2-6b--configuration_chatglm.ChatGLMConfig"}}, None, True),
+        ({}, b'special_tokens = ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"]', True),
+        ({}, b'role_special_tokens = ["<|system|>", "<|user|>"]', False),
+        ({"_name_or_path": "my-chatglm2-successor"}, b'roles = ["<|user|>"]', False),
+        ({"_name_or_path": "THUDM/chatglm3-6b"}, None, False),
+    ],
+)
+def test_chatglm2_is_no_chatglm3(config: dict[str, Any], code: bytes | None, refused: bool, tmp_path: Path) -> None:
+    """Their vocabulary files are one and the same. ChatGLM2 and CodeGeeX2 got four tokens that they do not have."""
+    found = KINDS["chatglm3"].checkpoint(tmp_path, **config)
+    if code:
+        (tmp_path / "tokenization_chatglm.py").write_bytes(code)
+    if not refused:
+        assert tokenizer_metadata(found, 1200, {})
+        return
+    with pytest.raises(UnsupportedError, match="ChatGLM2 or CodeGeeX2"):
+        tokenizer_metadata(found, 1200, {})

@@ -73,6 +73,24 @@ def test_end_token_that_does_not_end(checkpoint: Path) -> None:
     assert "token 5 ends generation in generation_config.json" in refused(checkpoint, gguf)
 
 
+def test_ordinary_token_that_ends_generation(checkpoint: Path) -> None:
+    """No config named an end; llama.cpp's own default, an ordinary token, broke answers off, and the gate passed it."""
+    gguf = gguf_of(checkpoint)
+    raw = gguf.read_bytes()
+    assert raw.count(b"tokenizer.ggml.eos_token_id") == 1
+    gguf.write_bytes(raw.replace(b"tokenizer.ggml.eos_token_id", b"tokenizer.ggml.xxx_token_id"))
+    assert "the ordinary token 11 (',') ends generation; no config calls it an end" in refused(checkpoint, gguf)
+    edit_json(checkpoint / "generation_config.json", eos_token_id=[11])
+    gate.run_gate(gguf, checkpoint)
+
+
+@pytest.mark.parametrize("words", [5, [5], ["x"], [None], {"a": [1]}, [[True]], [["x"]]])
+def test_stop_words_of_any_form(words: Any) -> None:
+    """``len()`` of a number: the check ended in a traceback."""
+    assert gate_checks.named_ends({"stop_words_ids": words, "eos_token_id": True}) == []
+    assert gate_checks.named_ends({"stop_words_ids": [[7], [8, 9]], "eos_token_id": 3}) == [3, 7]
+
+
 @pytest.mark.parametrize("template", ["{% for x in %}", "{{ undefined.attribute }}", "{{ ''.__class__.__mro__ }}"])
 def test_broken_or_hostile_template(checkpoint: Path, template: str) -> None:
     edit_json(checkpoint / "tokenizer_config.json", chat_template=template)
@@ -89,6 +107,15 @@ def test_weights_in_the_wrong_places(checkpoint: Path) -> None:
     rng = np.random.default_rng(1)
     spoil_tensor(checkpoint, "model.embed_tokens.weight", lambda w: rng.permutation(w.reshape(-1, 256)).reshape(-1))
     assert refused(checkpoint).startswith("x.gguf: the check 'perplexity en' failed: perplexity")
+
+
+def test_tokenizer_of_another_model(checkpoint: Path) -> None:
+    """Ids that mean other texts give the same figures; the message spoke of the weights alone."""
+    content = read_json(checkpoint / "tokenizer.json")
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] = dict(zip(vocab, list(vocab.values())[::-1], strict=True))
+    write_json(checkpoint / "tokenizer.json", content)
+    assert refused(checkpoint).endswith("or tokenizer or config belong to another model")
 
 
 def test_logits_that_are_no_numbers(checkpoint: Path) -> None:

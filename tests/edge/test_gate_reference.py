@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from edge.gate_checks import CheckFailed, check_end_tokens, check_template, check_token_ids
 from edge.gate_reference import Reference, open_reference
 from edge.llama.model import Model
+from tests.checkpoints import build, read_json
 from tests.edge import tiny_gguf
-from tests.tokenizer_files import KINDS, TEXT, Kind, byte_tokens, impure_tokens, tiktoken_file
+from tests.tokenizer_files import KINDS, TEXT, Kind, byte_tokens, impure_tokens, pieces, tiktoken_file
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def load(kind: Kind) -> tuple[Model, Reference]:
     return Model(kind.gguf(folder), vocab_only=True), open_reference(folder)
 
 
-@pytest.mark.parametrize(("name", "specials"), [("qwen", 3), ("glm-4", 10), ("chatglm3", 9)])
+@pytest.mark.parametrize(("name", "specials"), [("qwen", 208), ("glm-4", 14), ("chatglm3", 9)])
 def test_the_gates_own_checks(name: str, specials: int) -> None:
     model, reference = opened(name)
     assert check_token_ids(model, reference) >= 14 + specials
@@ -105,7 +107,7 @@ def test_tokens_that_no_merge_reaches() -> None:
 def test_any_set_of_tokens_in_any_order_of_ranks(learnt: list[str], texts: list[str]) -> None:
     """Listing every pair that makes a token gives tiktoken's ids, however little the ranks are those of a BPE."""
     tokens = [*byte_tokens()[:256], *(text.encode() for text in learnt), b"yz"]  # never without any merge
-    model, reference = load(Kind({}, {"tokenizer__model": tiktoken_file(tokens)}, {}))
+    model, reference = load(Kind({}, {"tokenizer__model": tiktoken_file(tokens)}, KINDS["glm-4"].fallback))
     with model:
         for text in texts:
             assert model.tokenize(text) == reference.encode(text)
@@ -127,6 +129,43 @@ def test_another_order_of_ranks_is_found(name: str) -> None:
     (folder / file).write_bytes(tiktoken_file([*tokens[:300], *tokens[:299:-1]]))
     with pytest.raises(CheckFailed, match="as in tiktoken"):
         check_token_ids(model, open_reference(folder))
+
+
+@pytest.mark.parametrize("name", ["glm-4", "chatglm3", "json"])
+def test_a_fine_tunes_own_tokens_are_compared(name: str, tmp_path: Path) -> None:
+    """Only the family's tokens were tried; those of tokenizer_config.json could be anything."""
+    first = len(pieces()) if name == "chatglm3" else len(impure_tokens())
+    if name == "json":
+        build(tmp_path, family="glm4", layers=1)
+        first = max(token["id"] for token in read_json(tmp_path / "tokenizer.json")["added_tokens"]) - 19
+        kind = Kind({}, {"tokenizer__json": (tmp_path / "tokenizer.json").read_bytes()}, KINDS["glm-4"].fallback)
+    else:
+        kind = KINDS[name]
+    own = {str(first + 20): {"content": "<mine>"}, str(first + 21): {"content": "[END]", "special": True}}
+    if name == "glm-4":
+        own[str(first)] = {"content": "<|endoftext|>"}
+    kind = replace(kind, files={**kind.files, "tokenizer_config__json": {"added_tokens_decoder": own}})
+    path = kind.gguf(tmp_path)
+    reference = open_reference(tmp_path)
+    assert reference.specials[-2:] == ["<mine>", "[END]"]
+    with Model(path, vocab_only=True) as model:
+        assert check_token_ids(model, reference) >= 15 + len(reference.specials)
+        for text in ("a <mine> b", "<mine><mine>", "x[END]y"):
+            assert first + 20 in model.tokenize(text) or "mine" not in text
+            assert name == "json" or model.tokenize(text) == reference.encode(text)
+    del own[str(first + 20)]
+    kind = replace(kind, files={**kind.files, "tokenizer_config__json": {"added_tokens_decoder": own}})
+    with (
+        Model(kind.gguf(tmp_path / "less"), vocab_only=True) as model,
+        pytest.raises(CheckFailed, match="before<mine>"),
+    ):
+        check_token_ids(model, reference)
+
+
+def test_of_very_many_tokens_the_first_and_the_last_are_compared() -> None:
+    model, reference = opened("qwen")
+    many = replace(reference, specials=[f"<|extra_{i % 205}|>" for i in range(1000)])
+    assert check_token_ids(model, many) == 15 + 300
 
 
 def test_prefix_that_a_template_forgets_or_repeats_is_found() -> None:

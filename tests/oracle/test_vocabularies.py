@@ -58,6 +58,7 @@ def test_chatglm3(tmp_path: Path) -> None:
 def test_glm4_as_transformers_converts_it(tmp_path: Path) -> None:
     kind = KINDS["glm-4"]
     ours = kind.metadata(tmp_path / "a")
+    (tmp_path / "a" / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     copy = with_tokenizer_json(tmp_path / "a", tmp_path / "b")
     made = json.loads(Tokenizer.from_file(str(copy / "tokenizer.json")).to_str())
     files = {name: value for name, value in kind.files.items() if name != "tokenizer__model"}
