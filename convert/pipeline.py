@@ -16,6 +16,7 @@ from convert.errors import OutputError
 from convert.file_plan import FilePlan, plan_files
 from convert.imatrix import Imatrix
 from convert.slabs import Progress, write_tensors
+from convert.tokenizer import template_note
 from convert.writer import GGUFWriter
 
 Gate = Callable[[Path, Path], dict]  # (GGUF, checkpoint) -> what was checked; raises EdgeError to refuse the file
@@ -35,7 +36,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did; ``seconds`` without the gate, ``left_out`` names tensors that are not for text."""
+    """What a conversion did; ``seconds`` without the gate, ``left_out`` names tensors that are not for text.
+
+    ``note``: what was assumed because no file tells it.
+    """
 
     checkpoint: Path
     architecture: str
@@ -43,6 +47,7 @@ class Report:
     seconds: float
     outputs: tuple[Output, ...]
     left_out: tuple[str, ...]
+    note: str | None
 
 
 def convert(
@@ -64,6 +69,7 @@ def convert(
     with ExitStack() as stack:
         source = stack.enter_context(open_checkpoint(checkpoint))
         model, files = plan_files(source, outputs, imatrix)
+        note = template_note(source)
         check_space(files)
         writers = [GGUFWriter(file.path, file.metadata, file.infos) for file in files]
         for writer in writers:
@@ -82,7 +88,7 @@ def convert(
             published(done[-1])
     weights = sum(tensor.elements for tensor in model.tensors)
     left_out = tuple(tensor.name for tensor in model.left_out)
-    return Report(checkpoint, model.architecture.name, weights, seconds, tuple(done), left_out)
+    return Report(checkpoint, model.architecture.name, weights, seconds, tuple(done), left_out, note)
 
 
 def check_space(files: list[FilePlan]) -> None:

@@ -15,6 +15,7 @@ from convert.file_plan import plan_files
 from convert.imatrix import Imatrix, read_imatrix
 from convert.levels import LEVELS, parse_level
 from convert.pipeline import Report
+from convert.tokenizer import template_note
 from edge import reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.cli.common import size_text as size
@@ -124,6 +125,7 @@ def run_conversion(
 def print_plan(checkpoint: Path, outputs: dict[str, Path], imatrix: Imatrix | None, as_json: bool) -> None:
     with open_checkpoint(checkpoint) as source:
         model, files = plan_files(source, outputs, imatrix)
+        note = template_note(source)
     left_out = [tensor.name for tensor in model.left_out]
     planned = [
         {
@@ -137,15 +139,17 @@ def print_plan(checkpoint: Path, outputs: dict[str, Path], imatrix: Imatrix | No
     ]
     if as_json:
         plan = {"checkpoint": str(checkpoint), "architecture": model.architecture.name, "outputs": planned}
-        print_json(plan | {"left_out": left_out})
+        print_json(plan | {"left_out": left_out, "note": note})
         return
     for plan in planned:
         types = ", ".join(f"{n} {name}" for name, n in plan["tensors"].items())
         click.echo(f"{plan['path']}: {size(plan['bytes'])}, {plan['bits_per_weight']:.2f} bits per weight ({types})")
-    say_left_out(left_out)
+    say_more(left_out, note)
 
 
-def say_left_out(names: Sequence[str]) -> None:
+def say_more(names: Sequence[str], note: str | None) -> None:
+    if note:
+        click.echo(f"note: {note}")
     if names:
         click.echo(f"left out, for text only: {len(names)} tensors of the vision part ({names[0]} ...)")
 
@@ -163,7 +167,7 @@ def print_report(report: Report) -> None:
         click.echo(
             f"{output.path}: {size(output.nbytes)}, {output.bits_per_weight:.2f} bits per weight, gate: {verdict}"
         )
-    say_left_out(report.left_out)
+    say_more(report.left_out, report.note)
     click.echo(f"converted {report.weights / 1e6:.1f} M weights in {report.seconds:.1f} s")
 
 
@@ -174,6 +178,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "weights": report.weights,
         "seconds": round(report.seconds, 3),
         "left_out": list(report.left_out),
+        "note": report.note,
         "outputs": [
             {
                 "level": output.level,
