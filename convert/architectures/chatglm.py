@@ -1,7 +1,6 @@
-"""ChatGLM3-6B and GLM-4-9B as first published (``ChatGLMModel``), glm-4-9b-chat-hf and glm-edge (``GlmForCausalLM``).
+"""ChatGLM3-6B and GLM-4-9B as first published, and fine-tunes: ``ChatGLMModel``.
 
-Both are the same network under other names: llama.cpp's ``chatglm``. The first kind brings its own Python; nothing
-of it is run.
+It brings its own Python; nothing of it is run.
 """
 
 from __future__ import annotations
@@ -10,25 +9,13 @@ from typing import Any
 
 from convert.architecture import Architecture, TensorRule
 from convert.architectures import blocks
-from convert.architectures.blocks import (
-    ATTENTION,
-    BLOCK,
-    ENDS,
-    GATE_UP,
-    QKV_BIAS,
-    TWO_NORMS,
-    bias_needed,
-    head_needed,
-    layer,
-)
-from convert.architectures.rules import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, kv_channels, own_code, window_is_idle
+from convert.architectures.blocks import BLOCK, bias_needed, head_needed, layer
+from convert.architectures.glm import SPECIAL_TOKENS, common, metadata
+from convert.architectures.rules import BIAS_FLAG, kv_channels, own_code
 from convert.honoured import Honoured, is_neutral, is_true
-from convert.hparams import HParams, kv_heads, number
-from convert.metadata import KV
-from convert.rope import rope_metadata, rotated
+from convert.hparams import HParams, number
 
 CHATGLM_LAYER = "transformer.encoder.layers.{i}."
-SPECIAL_TOKENS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"}
 
 
 def dims(hparams: HParams) -> dict[str, int]:
@@ -42,28 +29,6 @@ def derived(hparams: HParams, names: frozenset[str]) -> dict[str, Any]:
         "num_key_value_heads": hparams["multi_query_group_num"],
         "rope_theta": 10000.0 * number(hparams, "rope_ratio"),
     }
-
-
-def common(arch: str, hparams: HParams) -> list[KV]:
-    """In the order of llama.cpp's converter, which has one of its own for this architecture."""
-    return [
-        KV(f"{arch}.context_length", "u32", hparams["max_position_embeddings"]),
-        KV(f"{arch}.embedding_length", "u32", hparams["hidden_size"]),
-        KV(f"{arch}.feed_forward_length", "u32", hparams["intermediate_size"]),
-        KV(f"{arch}.block_count", "u32", hparams["block_count"]),
-        KV(f"{arch}.attention.head_count", "u32", hparams["num_attention_heads"]),
-        KV(f"{arch}.attention.head_count_kv", "u32", kv_heads(hparams)),
-        KV(f"{arch}.attention.layer_norm_rms_epsilon", "f32", hparams["rms_norm_eps"]),
-    ]
-
-
-def metadata(hparams: HParams) -> list[KV]:
-    """No token is put before a text: the template holds ``[gMASK]<sop>``, once."""
-    return [
-        KV("chatglm.rope.dimension_count", "u32", rotated(hparams)),
-        KV("tokenizer.ggml.add_bos_token", "bool", False),
-        *rope_metadata("chatglm", hparams),
-    ]
 
 
 def rotates_by_base(ratio: Any, hparams: HParams) -> bool:
@@ -134,36 +99,6 @@ CHATGLM = Architecture(
         TensorRule("transformer.output_layer.weight", "output.weight", "vocab hidden", head_needed),
     ),
     honoured=(BIAS_FLAG, *CODE_RULES),
-    common=common,
-    metadata=metadata,
-    special_tokens=SPECIAL_TOKENS,
-)
-GLM = Architecture(
-    hf_names=("GlmForCausalLM",),
-    name="chatglm",
-    defaults={
-        "vocab_size": 151552,
-        "hidden_size": 4096,
-        "intermediate_size": 13696,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 2,
-        "head_dim": 128,
-        "hidden_act": "silu",
-        "max_position_embeddings": 131072,
-        "rms_norm_eps": 1.5625e-07,
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 0.5,
-        "attention_bias": True,
-        "tie_word_embeddings": False,
-    },
-    dims=dims,
-    tensors=(*ENDS, *TWO_NORMS, *ATTENTION, *QKV_BIAS, *GATE_UP),
-    honoured=(
-        BIAS_FLAG,
-        FULL_HEADS[0],
-        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
-    ),
     common=common,
     metadata=metadata,
     special_tokens=SPECIAL_TOKENS,

@@ -1,4 +1,4 @@
-"""Qwen3.5 and 3.6 text models, dense (0.8B to 27B) and with experts, and fine-tunes.
+"""Qwen3.5 and 3.6 text models (0.8B to 27B) and fine-tunes: ``Qwen3_5ForConditionalGeneration``.
 
 A checkpoint that also sees images is converted without its vision part.
 """
@@ -12,18 +12,12 @@ from convert.architectures import linear_attention as linear
 from convert.architectures.blocks import (
     BLOCK,
     DENSE,
-    EXPERTS,
-    FUSED_NAMES,
     LAYER,
     NEXTN_MARK,
     QWEN_END,
-    ROUTER,
-    SHARED_EXPERT,
     at,
-    expert_metadata,
     nextn_metadata,
 )
-from convert.architectures.rules import EXPERTS_IN_ALL_LAYERS
 from convert.honoured import Honoured, is_neutral
 from convert.hparams import HParams, common_metadata
 from convert.metadata import KV
@@ -73,10 +67,6 @@ def dense_metadata(hparams: HParams) -> list[KV]:
     return metadata("qwen35", hparams)
 
 
-def moe_metadata(hparams: HParams) -> list[KV]:
-    return [*expert_metadata("qwen35moe", hparams), *metadata("qwen35moe", hparams)]
-
-
 def metadata(arch: str, hparams: HParams) -> list[KV]:
     keys = [*nextn_metadata(arch, hparams), *linear.metadata(arch, hparams)]
     if not rope_sections(hparams):
@@ -112,40 +102,4 @@ QWEN3_5 = Architecture(
     ),
     common=common,
     metadata=dense_metadata,
-)
-QWEN3_5_MOE = replace(
-    QWEN3_5,
-    hf_names=("Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM"),
-    name="qwen35moe",
-    aliases={"num_local_experts": "num_experts"},
-    defaults={
-        **linear.DEFAULTS,
-        "vocab_size": 248320,
-        "num_key_value_heads": 2,
-        "moe_intermediate_size": 512,
-        "shared_expert_intermediate_size": 512,
-        "num_experts": 256,
-        "num_experts_per_tok": 8,
-    },
-    sizes=(
-        *linear.SIZES,
-        "num_experts",
-        "num_experts_per_tok",
-        "moe_intermediate_size",
-        "shared_expert_intermediate_size",
-    ),
-    renames=(*FUSED_NAMES, *QWEN3_5.renames),
-    tensors=(
-        *linear.ENDS,
-        *linear.NORMS,
-        *linear.FULL_ATTENTION,
-        *LINEAR_ATTENTION,
-        *PROJECTIONS,
-        *ROUTER,
-        *EXPERTS,
-        *SHARED_EXPERT,
-        *linear.NEXTN,
-    ),
-    honoured=(*QWEN3_5.honoured, *EXPERTS_IN_ALL_LAYERS),
-    metadata=moe_metadata,
 )
