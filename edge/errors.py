@@ -13,5 +13,9 @@ class StoreError(EdgeError):
     """The models folder cannot be read or changed."""
 
 
+class HubError(EdgeError):
+    """A source of model files cannot be reached, refuses, or serves something else."""
+
+
 class GateError(EdgeError):
     """A converted file failed its check, which the message names."""

@@ -1,0 +1,1 @@
+"""Where model files come from: hubs, folders; and how they are fetched."""

@@ -1,0 +1,45 @@
+"""How long to wait before asking again, and how fast to read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+FIRST, MOST = 0.5, 60.0  # seconds
+PATIENCE = 600.0  # seconds that a server may ask for
+
+
+def wait_before(attempt: int, asked: float | None, jitter: float) -> float:
+    """Seconds before ``attempt``, which counts from 1: what the server asked for, else doubling, half of it by chance.
+
+    ``jitter`` in [0, 1) keeps many clients from coming back together.
+    """
+    if asked is not None:
+        return min(asked, PATIENCE) + jitter
+    longest = min(MOST, FIRST * 2 ** (attempt - 1))
+    return longest / 2 + longest / 2 * jitter
+
+
+class RateLimit:
+    """At most ``rate`` bytes a second over all threads; None for no limit."""
+
+    def __init__(
+        self,
+        rate: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._lock, self._free = threading.Lock(), 0.0
+
+    def take(self, nbytes: int) -> None:
+        """Wait until ``nbytes`` more may be read."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = self._clock()
+            self._free = max(self._free, now) + nbytes / self._rate
+            wait = self._free - now
+        if wait > 0:
+            self._sleep(wait)
