@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from convert.architecture import Architecture
 from convert.architectures.blocks import ATTENTION, ENDS, GATE_UP, QKV_BIAS, TWO_NORMS, dims
-from convert.architectures.rules import BIAS_FLAG, FULL_ATTENTION, FULL_HEADS, window_is_idle
-from convert.honoured import Honoured
+from convert.architectures.rules import BIAS_FLAG, FULL_HEADS, IDLE_WINDOW
 from convert.hparams import HParams, kv_heads
 from convert.metadata import KV
 from convert.rope import rope_metadata, rotated
@@ -62,7 +61,7 @@ GLM = Architecture(
     honoured=(
         BIAS_FLAG,
         FULL_HEADS[0],
-        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
+        IDLE_WINDOW,
     ),
     common=common,
     metadata=metadata,

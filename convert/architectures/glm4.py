@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from convert.architecture import Architecture
 from convert.architectures.blocks import ATTENTION, ENDS, GATE_UP, QKV_BIAS, dims, layer
-from convert.architectures.rules import BIAS_FLAG, FULL_ATTENTION, window_is_idle
-from convert.honoured import Honoured
+from convert.architectures.rules import BIAS_FLAG, IDLE_WINDOW
 from convert.hparams import HParams
 from convert.metadata import KV
 from convert.rope import rotated
@@ -46,7 +45,7 @@ GLM4 = Architecture(
     ),
     honoured=(
         BIAS_FLAG,
-        Honoured("sliding_window", lambda v, h: window_is_idle(h), FULL_ATTENTION),
+        IDLE_WINDOW,
     ),
     metadata=metadata,
     # A turn ends where the next role begins; a tool call ends with <|observation|>.

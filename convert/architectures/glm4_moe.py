@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convert.architecture import Architecture
-from convert.architectures import blocks
+from convert.architectures import blocks, glm_experts
 from convert.architectures.blocks import (
     ATTENTION,
     DENSE,
@@ -16,17 +16,6 @@ from convert.architectures.blocks import (
     layer,
     next_layers,
     when,
-)
-from convert.architectures.glm_experts import (
-    EXPERT_DEFAULTS,
-    EXPERT_RULES,
-    EXPERT_SIZES,
-    EXPERT_WORDS,
-    MIXTURE,
-    SIGMOID,
-    SPECIAL_TOKENS,
-    dense_layers,
-    expert_groups,
 )
 from convert.architectures.rules import BIAS_FLAG
 from convert.honoured import Honoured, is_flag
@@ -42,7 +31,7 @@ def dims(hparams: HParams) -> dict[str, int]:
 
 def derived(hparams: HParams, names: frozenset[str]) -> HParams:
     dense = layer_count(hparams, "first_k_dense_replace")
-    return {"moe_layers": range(dense, hparams["block_count"]), **expert_groups(hparams)}
+    return {"moe_layers": range(dense, hparams["block_count"]), **glm_experts.expert_groups(hparams)}
 
 
 def has_qk_norm(hparams: HParams) -> bool:
@@ -55,7 +44,7 @@ def metadata(hparams: HParams) -> list[KV]:
         KV("glm4moe.expert_feed_forward_length", "u32", hparams["moe_intermediate_size"]),
         KV("glm4moe.expert_shared_count", "u32", hparams["n_shared_experts"]),
         KV("glm4moe.leading_dense_block_count", "u32", hparams["first_k_dense_replace"]),
-        KV("glm4moe.expert_gating_func", "u32", SIGMOID),
+        KV("glm4moe.expert_gating_func", "u32", glm_experts.SIGMOID),
         KV("glm4moe.expert_weights_scale", "f32", number(hparams, "routed_scaling_factor")),
         KV("glm4moe.expert_weights_norm", "bool", hparams["norm_topk_prob"]),
         KV("glm4moe.nextn_predict_layers", "u32", len(next_layers(hparams))),
@@ -69,7 +58,7 @@ NORMS = layer(
 GLM4_MOE = Architecture(
     hf_names=("Glm4MoeForCausalLM",),
     name="glm4moe",
-    aliases=EXPERT_WORDS,
+    aliases=glm_experts.WORDS,
     defaults={
         "vocab_size": 151552,
         "hidden_size": 4096,
@@ -85,7 +74,7 @@ GLM4_MOE = Architecture(
         "tie_word_embeddings": False,
         "attention_bias": False,
         "use_qk_norm": False,
-        **EXPERT_DEFAULTS,
+        **glm_experts.DEFAULTS,
         "moe_intermediate_size": 1408,
         "num_experts": 128,
         "num_experts_per_tok": 8,
@@ -94,7 +83,7 @@ GLM4_MOE = Architecture(
     },
     dims=dims,
     derived=derived,
-    sizes=EXPERT_SIZES,
+    sizes=glm_experts.SIZES,
     nextn=NEXTN_MARK,
     tensors=(
         *ENDS,
@@ -102,15 +91,15 @@ GLM4_MOE = Architecture(
         *ATTENTION,
         *QKV_BIAS,
         *when(has_qk_norm, *QK_NORM),
-        *at(dense_layers, *DENSE),
-        *MIXTURE,
+        *at(glm_experts.dense_layers, *DENSE),
+        *glm_experts.TENSORS,
         *NEXTN,
     ),
     honoured=(
         BIAS_FLAG,
         Honoured("use_qk_norm", is_flag, "it must be true or false"),
-        *EXPERT_RULES,
+        *glm_experts.RULES,
     ),
     metadata=metadata,
-    special_tokens=SPECIAL_TOKENS,
+    special_tokens=glm_experts.SPECIAL_TOKENS,
 )

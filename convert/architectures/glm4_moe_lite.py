@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from convert.architecture import Architecture
+from convert.architectures import glm_experts
 from convert.architectures import latent_attention as latent
 from convert.architectures.blocks import DENSE, ENDS, NEXTN, NEXTN_MARK, TWO_NORMS, at, nextn_metadata
-from convert.architectures.glm_experts import (
-    EXPERT_DEFAULTS,
-    EXPERT_RULES,
-    EXPERT_SIZES,
-    EXPERT_WORDS,
-    MIXTURE,
-    SIGMOID,
-    SPECIAL_TOKENS,
-    dense_layers,
-    expert_groups,
-)
 from convert.architectures.rules import NO_BIAS
 from convert.errors import CheckpointError
 from convert.honoured import Honoured
@@ -40,7 +30,7 @@ def derived(hparams: HParams, names: frozenset[str]) -> HParams:
         "first_k_dense_replace": dense,
         "moe_layers": range(dense, hparams["block_count"]),
         "num_key_value_heads": 1,
-        **expert_groups(hparams),
+        **glm_experts.expert_groups(hparams),
     }
 
 
@@ -53,7 +43,7 @@ def metadata(hparams: HParams) -> list[KV]:
         KV("deepseek2.expert_shared_count", "u32", hparams["n_shared_experts"]),
         KV("deepseek2.expert_weights_scale", "f32", number(hparams, "routed_scaling_factor")),
         *([KV("deepseek2.expert_weights_norm", "bool", True)] if hparams["norm_topk_prob"] else []),
-        KV("deepseek2.expert_gating_func", "u32", SIGMOID),
+        KV("deepseek2.expert_gating_func", "u32", glm_experts.SIGMOID),
         KV("deepseek2.rope.dimension_count", "u32", hparams["qk_rope_head_dim"]),
         *nextn_metadata("deepseek2", hparams),
     ]
@@ -62,7 +52,7 @@ def metadata(hparams: HParams) -> list[KV]:
 GLM4_MOE_LITE = Architecture(
     hf_names=("Glm4MoeLiteForCausalLM",),
     name="deepseek2",
-    aliases={**EXPERT_WORDS, **latent.WORDS},
+    aliases={**glm_experts.WORDS, **latent.WORDS},
     defaults={
         "vocab_size": 154880,
         "hidden_size": 2048,
@@ -77,7 +67,7 @@ GLM4_MOE_LITE = Architecture(
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
         "attention_bias": False,
-        **EXPERT_DEFAULTS,
+        **glm_experts.DEFAULTS,
         "moe_intermediate_size": 1536,
         "num_experts": 64,
         "num_experts_per_tok": 4,
@@ -85,9 +75,9 @@ GLM4_MOE_LITE = Architecture(
     },
     dims=dims,
     derived=derived,
-    sizes=(*EXPERT_SIZES, *latent.SIZES),
+    sizes=(*glm_experts.SIZES, *latent.SIZES),
     nextn=NEXTN_MARK,
-    tensors=(*ENDS, *TWO_NORMS, *latent.ATTENTION, *at(dense_layers, *DENSE), *MIXTURE, *NEXTN),
+    tensors=(*ENDS, *TWO_NORMS, *latent.ATTENTION, *at(glm_experts.dense_layers, *DENSE), *glm_experts.TENSORS, *NEXTN),
     honoured=(
         NO_BIAS,
         *latent.RULES,
@@ -103,9 +93,9 @@ GLM4_MOE_LITE = Architecture(
             ),
             "llama.cpp has dense layers only before those with experts",
         ),
-        *EXPERT_RULES,
+        *glm_experts.RULES,
     ),
     common=latent.common,
     metadata=metadata,
-    special_tokens=SPECIAL_TOKENS,
+    special_tokens=glm_experts.SPECIAL_TOKENS,
 )

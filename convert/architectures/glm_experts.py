@@ -11,8 +11,8 @@ SPECIAL_TOKENS = {"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "
 SIGMOID = 2  # LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
 
 
-EXPERT_WORDS = {"n_routed_experts": "num_experts", "num_local_experts": "num_experts"}
-EXPERT_DEFAULTS = {"n_shared_experts": 1, "n_group": 1, "topk_group": 1, "norm_topk_prob": True}
+WORDS = {"n_routed_experts": "num_experts", "num_local_experts": "num_experts"}
+DEFAULTS = {"n_shared_experts": 1, "n_group": 1, "topk_group": 1, "norm_topk_prob": True}
 
 
 def expert_groups(hparams: HParams) -> HParams:
@@ -24,7 +24,7 @@ def dense_layers(hparams: HParams) -> range:
     return range(hparams["first_k_dense_replace"])
 
 
-MIXTURE = (
+TENSORS = (
     *ROUTER,
     *at(moe_layers, *SINGLE_EXPERTS),
     *at(
@@ -37,7 +37,7 @@ MIXTURE = (
         ),
     ),
 )
-EXPERT_SIZES = (
+SIZES = (
     "intermediate_size",
     "num_experts",
     "num_experts_per_tok",
@@ -46,7 +46,7 @@ EXPERT_SIZES = (
     "n_group",
     "topk_group",
 )
-EXPERT_RULES = (
+RULES = (
     Honoured("n_routed_experts", lambda v, h: v == h["num_experts"], "it disagrees with num_local_experts"),
     Honoured(
         "num_experts_per_tok",

@@ -24,6 +24,7 @@ NEVER_SLIDES = Honoured(
     lambda v, h: not v or window_is_idle(h) or h["max_window_layers"] >= h["num_hidden_layers"],
     FULL_ATTENTION,
 )
+IDLE_WINDOW = Honoured("sliding_window", lambda _, h: window_is_idle(h), FULL_ATTENTION)
 WHOLE_HEADS = Honoured("partial_rotary_factor", is_one, "llama.cpp rotates whole heads for this architecture")
 FULL_HEADS = (
     Honoured(
