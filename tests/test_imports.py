@@ -9,7 +9,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 # Part of the tree -> parts of our own it may import. "convert" alone stands for the pure parts of the converter.
-PURE_CONVERT = {"convert.errors", "convert.levels", "convert.architecture", "convert.metadata", "convert.gguf_file"}
+PURE_CONVERT = {
+    "convert.architecture",
+    "convert.architectures",
+    "convert.errors",
+    "convert.gguf_file",
+    "convert.honoured",
+    "convert.hparams",
+    "convert.levels",
+    "convert.metadata",
+}
 COMPOSERS = {"convert.__main__", "edge.conversion", "edge.cli"}  # the only ones that put pipeline and gate together
 LLAMA_LAYER = {"edge.cgroup", "edge.machine", "edge.gguf_sane", "edge.llama"}
 LEAVES = {"edge.cgroup", "edge.machine", "edge.text", "edge.errors", "edge.gguf_sane"}
