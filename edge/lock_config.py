@@ -13,12 +13,12 @@ from convert.honoured import refuse_unhonoured
 from convert.hparams import HParams, check_sizes, head_dim, kv_heads, read_hparams
 from edge.lock import CONFIG
 
-EVERY_FAMILY = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "tie_word_embeddings")
+EVERY_FAMILY = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 @dataclass(frozen=True)
 class LockedFacts:
-    """For ``LockedModel``. ``context_length`` in tokens: as far as the model goes without stretching its rotation."""
+    """For ``LockedModel``. ``context_length`` in tokens, as the GGUF will state it."""
 
     architecture: str
     context_length: int
@@ -40,6 +40,7 @@ def facts_of(config: Mapping[str, Any]) -> LockedFacts:
         raise CheckpointError("config.json holds lists or objects nested too deep") from error
     facts = {
         **{key: hparams[key] for key in (*EVERY_FAMILY, *family.sizes)},
+        "tie_word_embeddings": bool(hparams["tie_word_embeddings"]),  # some families take 0 as well
         **feed_forward(family, hparams),
         **attention(family, hparams),
     }
@@ -51,7 +52,7 @@ def facts_of(config: Mapping[str, Any]) -> LockedFacts:
 
 
 def checked_hparams(family: Architecture, config: HParams) -> HParams:
-    """Every check that ``convert.architecture.plan`` makes of the config alone, before there are tensors."""
+    """The standard words, checked as ``convert.architecture.plan`` does before it looks at tensors."""
     hparams = read_hparams(config, family.aliases, family.defaults)
     hparams["block_count"] = hparams["num_hidden_layers"]
     words = {key: word for word, key in family.aliases.items() if config.get(word) is not None}

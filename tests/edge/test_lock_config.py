@@ -292,6 +292,11 @@ def test_tied_is_true_or_false(value: Any) -> None:
         facts_of({**QWEN2_5, "tie_word_embeddings": value})
 
 
+def test_a_family_that_takes_nought_for_false_has_false_in_the_lock() -> None:
+    """A lock with ``tie_word_embeddings = 0`` could not be read again."""
+    assert facts_of({**CHATGLM, "tie_word_embeddings": 0}).config["tie_word_embeddings"] is False
+
+
 def test_the_key_is_named_as_the_file_has_it() -> None:
     with pytest.raises(CheckpointError, match="ffn_hidden_size is '-4'"):
         facts_of({**CHATGLM, "ffn_hidden_size": -4})
