@@ -20,6 +20,7 @@ from typing import Any
 
 from gguf import GGUFValueType
 
+from convert.durable import publish
 from convert.errors import OutputError
 from convert.ggml import QType, row_size
 from convert.metadata import KV
@@ -142,14 +143,8 @@ class GGUFWriter:
         with reporting(self.path):
             if os.name == "nt":
                 self._close()  # Windows does not rename an open file
-            self.partial.replace(self.path)
+            publish(self.partial, self.path)
             self._close()
-            if os.name != "nt":
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
 
     def discard(self) -> None:
         """Remove the partial file, if this writer holds it."""

@@ -5,7 +5,6 @@ Every value is checked: a lock may be damaged, and its names become paths.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tomllib
@@ -14,18 +13,24 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from convert.durable import write_text
 from convert.levels import LEVELS
 from edge.lock import CONFIG, Lock, LockedFile, LockedModel, LockError, Output, Source
 
 VERSION = 1
 MAX_BYTES = 16 << 20  # of a lock; the shipped one has 20 kB
 HUBS = ("huggingface", "modelscope")
-SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".tiktoken", ".txt")  # all that a conversion reads
+SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".tiktoken", ".txt", ".gguf")  # no code, no pickle
 DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
 def shipped_path() -> Path:
-    """The lock that came with the program: in the package when installed, above it in a source tree."""
+    """The lock that came with the program, in the package when installed, above it in a source tree; or ``EDGE_LOCK``,
+
+    with which who ships devices pins models of their own.
+    """
+    if chosen := os.environ.get("EDGE_LOCK"):
+        return Path(chosen)
     package = Path(__file__).resolve().parent
     installed = package / "models.lock"
     return installed if installed.is_file() else package.parent / "models.lock"
@@ -55,7 +60,7 @@ def check_file_name(name: Any) -> str:
     if not isinstance(name, str) or len(name) > 200 or not all(_safe(part) for part in name.split("/")):
         raise ValueError(f"{str(name)[:200]!r} cannot be a file's name here")
     if PurePosixPath(name).suffix not in SUFFIXES:
-        raise ValueError(f"{name!r} is not a file that a conversion reads ({' '.join(SUFFIXES)})")
+        raise ValueError(f"{name!r} is none of the kinds that are ever fetched ({' '.join(SUFFIXES)})")
     return name
 
 
@@ -192,17 +197,10 @@ def write_lock(path: Path, lock: Lock) -> None:
         _lock(tomllib.loads(text))  # what could not be read again is not written
     except ValueError as error:
         raise LockError(f"this does not belong in a lock: {error}") from error
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as handle:
-            handle.write(_top_comments(path) + text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
+        write_text(path, _top_comments(path) + text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise LockError(
             f"cannot write {path}: {error.strerror}", "free some space, or mend the folder's rights"
         ) from error

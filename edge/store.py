@@ -17,6 +17,7 @@ from typing import Any
 
 import platformdirs
 
+from convert.durable import write_text
 from convert.levels import LEVELS
 from edge.errors import StoreError
 
@@ -52,6 +53,11 @@ def check_name(name: str) -> str:
 
 def file_path(models: Path, name: str, level: str) -> Path:
     return models / check_name(name) / f"{name}-{level}.gguf"
+
+
+def checkpoint_path(models: Path, name: str) -> Path:
+    """Where the fetched checkpoint of a model lies."""
+    return models / check_name(name) / "checkpoint"
 
 
 def make_folder(folder: Path) -> None:
@@ -121,10 +127,8 @@ def read_report(gguf: Path) -> dict[str, Any]:
 def write_report(gguf: Path, report: dict[str, Any]) -> None:
     """Put the report beside the file, whole or not at all."""
     path = report_path(gguf)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_text(path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}", "the model itself is in place") from error
 
@@ -133,7 +137,7 @@ def fingerprint(checkpoint: Path) -> str:
     """Changes when a file of the checkpoint folder does: names, sizes and times, without reading weights."""
     seen = hashlib.sha256()
     for path in sorted(checkpoint.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".jinja"):
+        if path.suffix in (".json", ".safetensors", ".jinja", ".model", ".tiktoken") and path.name[0] != ".":
             stat = path.stat()
             seen.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return seen.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from convert.imatrix import Imatrix, read_imatrix
 from convert.levels import LEVELS, parse_level
 from convert.pipeline import Report
 from convert.tokenizer import template_note
-from edge import reference, store
+from edge import recipe, reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.cli.common import size_text as size
+from edge.cli.fetching import download_bar, say, source_options
 from edge.conversion import convert_and_check, gate_text
+from edge.fetch import From, fetch, find_model, holding
+from edge.user_lock import remember
 
 DEFAULT_LEVEL = "Q4_K_M"
 
@@ -50,31 +54,54 @@ def conversion_options(function: Any) -> Any:
 @click.argument("model")
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @conversion_options
+@source_options
 @click.option("--name", help="What to call the model in the store (default: the folder's name).")
 @models_dir_option
 @command_options
 def convert_command(
-    model: str, out: Path | None, levels: str, name: str | None, models_dir: Path | None, **options: Any
+    model: str,
+    out: Path | None,
+    levels: str,
+    where: From,
+    name: str | None,
+    models_dir: Path | None,
+    **options: Any,
 ) -> None:
-    """Convert MODEL (a checkpoint folder, or an embedded model) into the store, or to the file OUT."""
+    """Convert MODEL into the store, or to the file OUT.
+
+    MODEL is a checkpoint folder, or a name of models.lock or a hub's org/repo, whose files are fetched first.
+    """
     wanted = parse_levels(levels)
     source = reference.parse(model)
     if source.level:
         wanted = [source.level]
     if source.gguf is not None:
         raise EdgeError(f"{model} is a GGUF file already", "give the checkpoint folder it was made from")
-    if source.checkpoint is None:
-        raise EdgeError(f"there is no checkpoint called {model}", "give its folder, such as ./my-checkpoint")
-    if out is not None:
-        if len(wanted) > 1:
-            raise click.UsageError("OUT names one file, but there are several levels")
-        outputs = {wanted[0]: out}
-    else:
-        models = store.models_dir(models_dir)
-        outputs = {level: store.file_path(models, name or source.name, level) for level in wanted}
+    if out is not None and len(wanted) > 1:
+        raise click.UsageError("OUT names one file, but there are several levels")
+    models = store.models_dir(models_dir)
+
+    def convert_to(checkpoint: Path, default_name: str) -> Report | None:
+        if out is not None:
+            return run_conversion(checkpoint, {wanted[0]: out}, **options)
+        outputs = {level: store.file_path(models, name or default_name, level) for level in wanted}
         if not options["dry_run"]:
             store.make_folder(next(iter(outputs.values())).parent)
-    run_conversion(source.checkpoint, outputs, **options)
+        return run_conversion(checkpoint, outputs, **options)
+
+    if source.checkpoint is not None:
+        convert_to(source.checkpoint, source.name)
+        return
+    locked = find_model(source.typed, models, where)
+    if options["dry_run"]:
+        where = replace(where, offline=True)
+    with holding(locked, models, say) as folder:
+        with download_bar(options["quiet"] or options["as_json"]) as bar:
+            pulled = fetch(locked, folder, models, where, on_progress=bar)
+        report = convert_to(folder, locked.name)
+        if report is not None and options["imatrix"] is None:
+            made = tuple(recipe.output(output.level, output.sha256) for output in report.outputs)
+            remember(models, replace(pulled.model, outputs=made))
 
 
 def parse_levels(text: str) -> list[str]:
@@ -95,14 +122,14 @@ def run_conversion(
     no_check: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
-    """Convert and print; on Ctrl-C say what is in place and end with 130."""
+) -> Report | None:
+    """Convert and print, unless it is a dry run; on Ctrl-C say what is in place and end with 130."""
     importance = None if imatrix is None else read_imatrix(imatrix)
     if importance and all(parse_level(level).is_float for level in outputs):
         raise click.UsageError(f"--imatrix has no use at {', '.join(outputs)}; it guides quantization")
     if dry_run:
         print_plan(checkpoint, outputs, importance, as_json)
-        return
+        return None
     before = {path: path.stat().st_mtime_ns for path in outputs.values() if path.exists()}
     try:
         with progress_bar(quiet) as bar:
@@ -120,6 +147,7 @@ def run_conversion(
         print_json(report_json(report))
     elif not quiet:
         print_report(report)
+    return report
 
 
 def print_plan(checkpoint: Path, outputs: dict[str, Path], imatrix: Imatrix | None, as_json: bool) -> None:

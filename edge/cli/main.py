@@ -11,11 +11,14 @@ import click
 import edge
 
 COMMANDS = {
+    "pull": "edge.cli.pull:pull_command",
     "convert": "edge.cli.convert:convert_command",
     "list": "edge.cli.list:list_command",
     "show": "edge.cli.show:show_command",
     "rm": "edge.cli.rm:rm_command",
     "run": "edge.cli.run:run_command",
+    "lock": "edge.cli.lock:lock_command",
+    "verify": "edge.cli.verify:verify_command",
     "doctor": "edge.cli.doctor:doctor_command",
     "demo": "edge.cli.demo:demo_command",
 }
@@ -37,9 +40,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup)
 @click.version_option(edge.__version__, prog_name="edge")
 def cli() -> None:
-    """Convert, check and run Qwen and GLM models on small machines.
+    """Fetch, convert, check and run Qwen and GLM models on small machines.
 
-    MODEL is a name (tiny-qwen), a name with a quant level (tiny-qwen:Q8_0), a checkpoint folder or a .gguf file.
+    MODEL is a name (qwen2.5-7b), a name with a quant level (qwen2.5-7b:Q8_0), a hub's org/repo, a checkpoint folder
+    or a .gguf file.
     """
 
 

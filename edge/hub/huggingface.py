@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from pathlib import Path
 from urllib.parse import quote
 
-from huggingface_hub import HfApi, get_token
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the import: it asks the hub something of its own
+
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -13,9 +17,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from edge.errors import HubError
-from edge.hub.source import Listing, RemoteFile, Request
+from edge.hub import http
+from edge.hub.source import Body, Listing, RemoteFile
 
 ENDPOINT = "https://huggingface.co"
 
@@ -56,12 +62,23 @@ class HuggingFace:
         except OSError as error:
             raise HubError(f"{self.where}: cannot be reached: {type(error).__name__}", "check the network") from error
         files = tuple(
-            RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None)
+            RemoteFile(
+                file.rfilename,
+                file.size or 0,
+                file.lfs.sha256 if file.lfs else None,
+                None if file.lfs else file.blob_id,
+            )
             for file in info.siblings or ()
         )
         licence = info.card_data.get("license") if info.card_data else None
         return Listing(info.sha or self.revision, files, licence)
 
-    def request(self, name: str) -> Request:
+    def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
+        url = f"{self.endpoint}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(file.name)}"
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        return Request(f"{self.endpoint}/{self.repo}/resolve/{quote(self.revision)}/{quote(name)}", headers)
+        return http.get(self.where, url, file, start, end, headers)
+
+
+def cache_of(repo: str) -> Path:
+    """Where the hub's own programs keep what they fetched of ``repo``; it need not exist."""
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import requests
 
 from edge.errors import HubError
-from edge.hub.source import Listing, RemoteFile, Request
+from edge.hub import http
+from edge.hub.source import Body, Listing, RemoteFile
 
-ENDPOINT = "https://www.modelscope.cn"
+DOMAIN = "www.modelscope.cn"
 MOST_FILES = 3000  # the listing ends there without a word
 TIMEOUT = (10.0, 30.0)  # seconds to connect, without a byte
 
 
 class ModelScope:
-    """``repo`` is ``owner/name``; ``revision`` a branch, a tag, or a commit."""
+    """``repo`` is ``owner/name``; ``revision`` a branch, a tag, or a commit.
 
-    def __init__(self, repo: str, revision: str = "master", endpoint: str = ENDPOINT) -> None:
-        self.repo, self.revision, self.endpoint = repo, revision, endpoint.rstrip("/")
+    ``MODELSCOPE_DOMAIN`` names another host.
+    """
+
+    def __init__(self, repo: str, revision: str = "master", endpoint: str | None = None) -> None:
+        self.repo, self.revision = repo, revision
+        place = endpoint or os.environ.get("MODELSCOPE_DOMAIN") or DOMAIN
+        self.endpoint = (place if "://" in place else f"https://{place}").rstrip("/")
 
     @property
     def where(self) -> str:
@@ -47,8 +55,8 @@ class ModelScope:
             raise HubError(f"{self.where}: has more files than ModelScope lists", "use --source huggingface")
         return Listing(self.revision, tuple(remote_file(entry) for entry in entries if entry.get("Type") != "tree"))
 
-    def request(self, name: str) -> Request:
-        return Request(self._api("repo", Revision=self.revision, FilePath=name))
+    def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
+        return http.get(self.where, self._api("repo", Revision=self.revision, FilePath=file.name), file, start, end)
 
 
 def remote_file(entry: dict[str, Any]) -> RemoteFile:

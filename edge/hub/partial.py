@@ -9,21 +9,29 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-CHUNK = 4 << 20  # bytes
-READ = 1 << 20
+from convert.durable import publish
+
+CHUNK = 1 << 20  # bytes; what a cut costs at most on each connection
+
+
+def partial_path(target: Path) -> Path:
+    """Where ``target``'s bytes lie before all of them are there."""
+    return target.with_name(target.name + ".partial")
 
 
 class Partial:
-    """The chunks of ``target`` that are still to fetch. Any thread may call ``write``; one calls ``digest``."""
+    """The chunks of ``target`` that are still to fetch. Any thread may call ``put``; one calls ``digest``."""
 
-    def __init__(self, target: Path, size: int) -> None:
+    def __init__(self, target: Path, size: int, *, resume: bool = True) -> None:
+        """Without ``resume``, what an earlier process left does not count."""
         self.target, self.size = target, size
-        self.path = target.with_name(target.name + ".partial")
+        self.path = partial_path(target)
         self.list = target.with_name(target.name + ".chunks")
         self._lock = threading.Condition()
+        if not resume:
+            self.list.unlink(missing_ok=True)
         self._done = self._read_list()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         os.truncate(self._file, size)
@@ -54,13 +62,15 @@ class Partial:
     def _length(self, chunk: int) -> int:
         return min(CHUNK, self.size - chunk * CHUNK)
 
-    def missing(self, first: int, end: int) -> int | None:
-        """The first byte of the first chunk to fetch among those that begin at ``first`` or later, before ``end``."""
+    def gap(self, first: int, end: int) -> tuple[int, int] | None:
+        """(first byte, end) of the first run of chunks to fetch among those from ``first`` on, before ``end``."""
+        last = -(-end // CHUNK)
         with self._lock:
-            for chunk in range(first // CHUNK, -(-end // CHUNK)):
-                if chunk not in self._done:
-                    return chunk * CHUNK
-        return None
+            start = next((chunk for chunk in range(first // CHUNK, last) if chunk not in self._done), None)
+            if start is None:
+                return None
+            stop = next((chunk for chunk in range(start, last) if chunk in self._done), last)
+        return start * CHUNK, min(self.size, stop * CHUNK)
 
     def spans(self, most: int) -> list[tuple[int, int]]:
         """What is to fetch as (first byte, end) of about ``most`` parts, each beginning at a chunk."""
@@ -70,14 +80,14 @@ class Partial:
         parts = [todo[i : i + step] for i in range(0, len(todo), step)]
         return [(part[0] * CHUNK, min(self.size, (part[-1] + 1) * CHUNK)) for part in parts]
 
-    def put(self, chunk: int, data: bytes) -> None:
-        """Write a whole chunk, then note it."""
+    def put(self, chunk: int, data: bytes) -> int:
+        """Write a whole chunk, then note it; returns the bytes that are new: none if it was there, or all is over."""
         if len(data) != self._length(chunk):
             raise ValueError(f"chunk {chunk} has {len(data)} bytes")
         position, view = chunk * CHUNK, memoryview(data)
         with self._lock:
-            if chunk in self._done:
-                return
+            if chunk in self._done or self._file < 0:
+                return 0
             while view.nbytes:
                 os.lseek(self._file, position, os.SEEK_SET)
                 written = os.write(self._file, view)
@@ -86,6 +96,7 @@ class Partial:
             self._lines.flush()
             self._done.add(chunk)
             self._lock.notify_all()
+            return len(data)
 
     def wake(self) -> None:
         """Let ``digest`` look whether it should give up."""
@@ -102,15 +113,14 @@ class Partial:
                         if stopped.is_set():
                             return ""
                         self._lock.wait(timeout=1)
-                for data in pieces(file.read(self._length(chunk))):
-                    hasher.update(data)
+                hasher.update(file.read(self._length(chunk)))
         return hasher.hexdigest()
 
     def publish(self) -> None:
         """Give the file its name, in one step that survives a power cut."""
         os.fsync(self._file)
         self.close()
-        self.path.replace(self.target)
+        publish(self.path, self.target)
         self.list.unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -120,19 +130,14 @@ class Partial:
             self._lines.truncate(0)
 
     def close(self) -> None:
-        self._lines.close()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._lock:
+            self._lines.close()
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
     def __enter__(self) -> Partial:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def pieces(data: bytes) -> Iterator[memoryview]:
-    view = memoryview(data)
-    for first in range(0, len(view), READ):
-        yield view[first : first + READ]

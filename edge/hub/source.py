@@ -1,9 +1,10 @@
-"""What a source of model files offers, whichever hub it is."""
+"""What a source of model files offers, whichever hub or folder it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge.errors import HubError
@@ -11,32 +12,34 @@ from edge.errors import HubError
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a repository. ``sha256`` where the source tells it, in hex digits."""
+    """One file of a repository, ``size`` in bytes. What the source tells of its content, in hex digits: ``sha256``,
+    or ``blob``, the SHA-1 by which git knows a small file."""
 
     name: str
     size: int
     sha256: str | None = None
+    blob: str | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
     """A repository at ``revision``, which names its content for ever where the source has such names."""
 
-    revision: str
+    revision: str | None
     files: tuple[RemoteFile, ...]
     licence: str | None = None
 
 
 @dataclass(frozen=True)
-class Request:
-    """Where to ask for a file, and with which headers; they must not go to another host."""
+class Body:
+    """The bytes of a file from ``first`` on, as they come."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    first: int
+    blocks: Iterator[bytes]
 
 
 class Source(Protocol):
-    """``where`` names it to people: ``huggingface.co Qwen/Qwen2.5-7B-Instruct``."""
+    """``where`` names it to people: ``Hugging Face Qwen/Qwen2.5-7B-Instruct``."""
 
     @property
     def where(self) -> str: ...
@@ -45,8 +48,18 @@ class Source(Protocol):
         """Raises HubError saying what is wrong and what to do."""
         ...
 
-    def request(self, name: str) -> Request: ...
+    def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
+        """The bytes from ``start`` to before ``end``, or more. Raises Cut, now or in mid-body, and SourceFailed."""
+        ...
 
 
 class SourceFailed(HubError):
     """This source cannot serve the file, now or at all; another one may."""
+
+
+class Cut(Exception):
+    """The transfer broke; it can be taken up again, after ``wait`` seconds where the server said so."""
+
+    def __init__(self, why: str, wait: float | None = None) -> None:
+        super().__init__(why)
+        self.wait = wait

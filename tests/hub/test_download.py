@@ -130,4 +130,4 @@ def test_a_torn_list_of_chunks_loses_only_its_last(tmp_path: Path) -> None:
     text = some.list.read_text()
     some.list.write_text(text[:-2])  # "11\n" becomes "1"
     with partial.Partial(target, SIZE) as again:
-        assert again.missing(0, SIZE) == 11 * CHUNK
+        assert again.gap(0, SIZE) == (11 * CHUNK, SIZE)

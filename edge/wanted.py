@@ -1,0 +1,116 @@
+"""Which files of a repository to fetch, and whether they are the locked ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from convert.errors import EdgeError
+from edge.errors import HubError
+from edge.hub.source import Listing, RemoteFile, Source
+from edge.lock import LockedModel, LockError
+from edge.lock_file import check_file_name
+
+CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+WEIGHTS = "model*.safetensors"
+# What the converter and the gate read beside the weights. Never Python, never a pickle.
+SMALL = (
+    CONFIG,
+    INDEX,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "*.tiktoken",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)
+
+
+def first_listing(model: LockedModel, sources: Sequence[Source]) -> tuple[Listing, list[Source]]:
+    """The first listing that agrees with the lock, and the sources from there on. Raises HubError, LockError."""
+    failed: list[EdgeError] = []
+    for place, source in enumerate(sources):
+        try:
+            return locked_listing(model, source.listing()), list(sources[place:])
+        except (HubError, LockError) as error:
+            failed.append(error)
+    kinds = {type(error): error for error in failed}
+    if len(kinds) == 1 and len({error.message for error in failed}) == 1:
+        raise failed[0]
+    raise HubError("; ".join(dict.fromkeys(error.message for error in failed)) or "no source is known", failed[-1].hint)
+
+
+def locked_listing(model: LockedModel, listing: Listing) -> Listing:
+    """``listing`` with what the lock knows of its files. Raises LockError, naming both values, where they differ."""
+    locked = {file.name: file for file in model.files}
+
+    def check(file: RemoteFile) -> RemoteFile:
+        if (known := locked.get(file.name)) is None:
+            return file
+        for what in ("size", "sha256"):
+            listed, wanted = getattr(file, what), getattr(known, what)
+            if listed not in (None, wanted):
+                raise LockError(
+                    f"{model.name}: {what} of {file.name} is locked as {wanted}, but the source lists {listed}",
+                    "the repository has changed; if the change is wanted, take the model out of your own models.lock",
+                )
+        return replace(file, sha256=known.sha256)
+
+    return replace(listing, files=tuple(check(file) for file in listing.files))
+
+
+def chosen(model: LockedModel, listing: Listing, names: Sequence[str]) -> list[RemoteFile]:
+    """The files that ``names`` (names or globs) mean. Raises HubError for one that means none, or is never fetched."""
+    found: dict[str, RemoteFile] = {}
+    for name in names:
+        matching = [file for file in listing.files if file.name == name or fnmatchcase(file.name, name)]
+        if not matching:
+            near = ", ".join(
+                file.name for file in listing.files if file.name.endswith((".safetensors", ".gguf", ".json"))
+            )
+            raise HubError(f"{model.name} has no file {name}", f"it has {near[:300]}" if near else "")
+        found |= {file.name: file for file in safe(matching)}
+    return list(found.values())
+
+
+def small(listing: Listing) -> list[RemoteFile]:
+    """What a conversion needs beside the weights, the config first. Raises HubError where it is no checkpoint."""
+    if not any(file.name == CONFIG for file in listing.files):
+        ggufs = [file.name for file in listing.files if file.name.endswith(".gguf")]
+        hint = f"it has GGUF files; name one, such as {ggufs[0]}" if ggufs else "is it a model for transformers?"
+        raise HubError(f"there is no {CONFIG}", hint)
+    found = [file for file in listing.files if any(within_folder(file.name, pattern) for pattern in SMALL)]
+    return safe(sorted(found, key=lambda file: (file.name != CONFIG, file.name)))
+
+
+def weights(listing: Listing, shards: set[str] | None) -> list[RemoteFile]:
+    """The shards that the index names, or those there are. Raises HubError where some are missing."""
+    by_name = {file.name: file for file in listing.files if within_folder(file.name, WEIGHTS)}
+    if shards is not None:
+        by_name |= {file.name: file for file in listing.files if file.name in shards}
+        if missing := sorted(shards - by_name.keys()):
+            raise HubError(f"the source has no {missing[0]}, which {INDEX} names", "try another source")
+        return safe([by_name[name] for name in sorted(shards)])
+    if not by_name:
+        pickles = any(file.name.endswith((".bin", ".pt", ".pth")) for file in listing.files)
+        why = "its weights are pickles, which can run code when read and are never fetched" if pickles else "no weights"
+        raise HubError(f"the source has no {WEIGHTS}: {why}", "look for a repository with safetensors")
+    return safe([by_name[name] for name in sorted(by_name)])
+
+
+def within_folder(name: str, pattern: str) -> bool:
+    """Whether ``name`` matches; a pattern's ``*`` stays within one folder."""
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+
+
+def safe(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """``files``, whose names become paths. Raises HubError for a name that may not, and for code and pickles."""
+    for file in files:
+        try:
+            check_file_name(file.name)
+        except ValueError as error:
+            raise HubError(str(error), "such files are never fetched") from error
+    return list(files)
