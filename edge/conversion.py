@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convert.imatrix import Imatrix
 from convert.pipeline import Output, Report, convert
-from edge import store
+from edge import lock, recipe, store
 from edge.gate import run_gate
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -50,6 +50,15 @@ def convert_and_check(
     )
 
 
+def rebuild(checkpoint: Path, levels: Sequence[str], place: Path, on_progress: OnProgress) -> list[lock.Output]:
+    """Convert to ``levels`` once more, for their hashes alone; nothing stays in ``place``. Raises EdgeError."""
+    store.make_folder(place)
+    with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=place) as folder:
+        outputs = {level: Path(folder) / f"{level}.gguf" for level in levels}
+        report = convert(checkpoint, outputs, progress=lambda done, of: on_progress("converting again", done, of))
+    return [recipe.output(output.level, output.sha256) for output in report.outputs]
+
+
 def describe(output: Output, checkpoint: Path) -> dict[str, Any]:
     """The report of one file: what it is, what it was made from and by, and what the gate found."""
     return {
@@ -60,7 +69,8 @@ def describe(output: Output, checkpoint: Path) -> dict[str, Any]:
         "checkpoint": str(checkpoint.resolve()),
         "fingerprint": store.fingerprint(checkpoint),
         "converted": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "library": f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}",
+        "converter": recipe.converter(),
+        "library": recipe.library_build(),
         "cpu": platform.machine(),
         "gate": output.gate or {"passed": None},
     }

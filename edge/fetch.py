@@ -12,8 +12,10 @@ from edge import names, store
 from edge.busy import only_one
 from edge.errors import HubError
 from edge.hub.backoff import RateLimit
+from edge.hub.folder import Folder
+from edge.hub.source import Source
 from edge.lock import LockedModel
-from edge.pull import OnProgress, Pulled, pull
+from edge.pull import OnProgress, Pulled, pin, pull
 from edge.receipt import read_receipt
 from edge.user_lock import known_models, remember
 
@@ -75,25 +77,38 @@ def fetch(
     receipt = read_receipt(folder)
     if not only and receipt.holds(folder) and receipt.agrees(model.files):
         return Pulled(folder, model, tuple(receipt.files), 0)
+    sources, caches = all_sources(model, folder, where)
+    pulled = pull(
+        model, folder, sources, caches=caches, only=only, limit=RateLimit(where.rate), on_progress=on_progress
+    )
+    remember(models, pulled.model)
+    return pulled
+
+
+def pin_model(
+    model: LockedModel,
+    folder: Path,
+    models: Path,
+    where: From = From(),
+    on_progress: OnProgress = lambda what, done, of: None,
+) -> Pulled:
+    """Learn what ``model`` is without fetching its weights, and keep it in the user's lock. Raises EdgeError."""
+    sources, _ = all_sources(model, folder, where)
+    pulled = pin(model, folder, sources, on_progress)
+    remember(models, pulled.model)
+    return pulled
+
+
+def all_sources(model: LockedModel, folder: Path, where: From) -> tuple[list[Source], list[Folder]]:
+    """The sources to ask, and the caches beside them. Raises HubError when there is none without a network."""
     # Imported here: huggingface-hub takes a quarter of a second, and most commands need no network.
     from edge.hub.sources import caches_of, sources_of
 
-    offline = where.offline or no_network()
-    sources = sources_of(model, where.sources, offline=offline)
+    sources = sources_of(model, where.sources, offline=where.offline or no_network())
     if not sources:
         what = "--offline" if where.offline else "HF_HUB_OFFLINE"
         raise HubError(
             f"{model.name} is not whole in {folder}, and {what} forbids the network",
             "name a folder that has its files with --source, or run without it",
         )
-    pulled = pull(
-        model,
-        folder,
-        sources,
-        caches=caches_of(model) if not where.sources else (),
-        only=only,
-        limit=RateLimit(where.rate),
-        on_progress=on_progress,
-    )
-    remember(models, pulled.model)
-    return pulled
+    return sources, caches_of(model) if not where.sources else []

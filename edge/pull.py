@@ -15,7 +15,7 @@ from edge.hub.backoff import RateLimit
 from edge.hub.download import fetch_file
 from edge.hub.folder import Folder
 from edge.hub.partial import partial_path
-from edge.hub.source import RemoteFile, Source
+from edge.hub.source import Listing, RemoteFile, Source
 from edge.lock import LockedFile, LockedModel, merge_model
 from edge.lock_config import facts_of
 from edge.receipt import Fetched, Receipt, fetched_now, read_receipt, write_receipt
@@ -56,13 +56,46 @@ def pull(
     if only:
         fetching.fetch(chosen(model, listing, only))
     else:
-        fetching.fetch(first := small(listing))
-        fetching.learn(read_facts(model, folder))
-        index = read_index(folder)
-        fetching.fetch([*first, *weights(listing, None if index is None else set(index.values()))])
-    fetching.learn(replace(model, licence=listing.licence, files=()))
+        fetching.fetch(checkpoint_files(fetching, listing))
+    fetching.learn(of_listing(model, listing))
     write_receipt(folder, Receipt({**receipt.files, **fetching.done}, receipt.complete if only else True))
     return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
+
+
+def pin(
+    model: LockedModel,
+    folder: Path,
+    sources: Sequence[Source],
+    on_progress: OnProgress = lambda what, done, of: None,
+) -> Pulled:
+    """Learn all that the lock can hold of ``model``, without its weights: their hashes are those the source lists.
+
+    The small files, whose hashes hubs do not tell, are fetched into ``folder``. Raises as ``pull`` does.
+    """
+    listing, able = first_listing(model, sources)
+    receipt = read_receipt(folder)
+    fetching = Fetching(model, folder, able, receipt, None, on_progress)
+    files = checkpoint_files(fetching, listing)
+    listed = tuple(LockedFile(file.name, file.size, file.sha256) for file in files if file.sha256)
+    fetching.learn(replace(of_listing(model, listing), files=listed))
+    write_receipt(folder, Receipt({**receipt.files, **fetching.done}, receipt.complete))
+    return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
+
+
+def checkpoint_files(fetching: Fetching, listing: Listing) -> list[RemoteFile]:
+    """All that a conversion needs. The small ones are fetched: they tell which are the others.
+
+    Raises UnsupportedError, CheckpointError for a model that cannot be converted, before its weights are asked for.
+    """
+    fetching.fetch(first := small(listing))
+    fetching.learn(read_facts(fetching.model, fetching.folder))
+    index = read_index(fetching.folder)
+    return [*first, *weights(listing, None if index is None else set(index.values()))]
+
+
+def of_listing(model: LockedModel, listing: Listing) -> LockedModel:
+    """What the listing itself tells."""
+    return replace(model, licence=listing.licence, sources=(listing.pin,) if listing.pin else (), files=())
 
 
 def read_facts(model: LockedModel, folder: Path) -> LockedModel:
@@ -93,7 +126,7 @@ class Fetching:
     ) -> None:
         self.model, self.fetched_bytes = model, 0
         self.done: dict[str, Fetched] = {}
-        self._folder, self._sources, self._receipt = folder, sources, receipt
+        self.folder, self._sources, self._receipt = folder, sources, receipt
         self._limit, self._on_progress = limit, on_progress
 
     def learn(self, learned: LockedModel) -> None:
@@ -110,9 +143,9 @@ class Fetching:
 
         missing = [file for file in files if not self._is_here(file, lambda nbytes: progress("checking", nbytes))]
         done = total - sum(file.size for file in missing)
-        check_room(self._folder, missing)
+        check_room(self.folder, missing)
         for file in missing:
-            target = self._folder / file.name
+            target = self.folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             found = fetch_file(
                 self._sources,
@@ -126,7 +159,7 @@ class Fetching:
 
     def _is_here(self, file: RemoteFile, on_bytes: Callable[[int], None]) -> bool:
         """Whether the folder has the file; one put there by hand is adopted when its hash is the known one."""
-        path = self._folder / file.name
+        path = self.folder / file.name
         if file.name in self.done:
             return True
         noted = self._receipt.files.get(file.name)
@@ -146,7 +179,7 @@ class Fetching:
 
     def _keep(self, file: RemoteFile, sha256: str) -> None:
         self.learn(replace(self.model, files=(LockedFile(file.name, file.size, sha256),)))
-        self.done[file.name] = fetched_now(self._folder / file.name, sha256)
+        self.done[file.name] = fetched_now(self.folder / file.name, sha256)
 
 
 def check_room(folder: Path, files: Sequence[RemoteFile]) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# Part of the tree -> parts of our own it may import. "convert" alone stands for the pure parts of the converter.
+# The parts of the converter that anything may import: data, rules, readers.
 PURE_CONVERT = {
     "convert.architecture",
     "convert.architectures",
+    "convert.checkpoint",
+    "convert.durable",
     "convert.errors",
     "convert.gguf_file",
     "convert.honoured",
@@ -21,7 +23,21 @@ PURE_CONVERT = {
 }
 COMPOSERS = {"convert.__main__", "edge.conversion", "edge.cli"}  # the only ones that put pipeline and gate together
 LLAMA_LAYER = {"edge.cgroup", "edge.machine", "edge.gguf_sane", "edge.llama"}
-LEAVES = {"edge.cgroup", "edge.machine", "edge.text", "edge.errors", "edge.gguf_sane"}
+LEAVES = {
+    "edge.cgroup",
+    "edge.errors",
+    "edge.gguf_sane",
+    "edge.hashing",
+    "edge.hub",
+    "edge.lock",
+    "edge.lock_config",
+    "edge.lock_file",
+    "edge.machine",
+    "edge.names",
+    "edge.receipt",
+    "edge.text",
+    "edge.wanted",
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -29,13 +29,16 @@ class Folder:
     def _sizes(self) -> dict[str, int]:
         """Path with slashes -> bytes."""
         if not self.path.is_dir():
-            raise HubError(f"{self.path} is not a folder", "give --source the folder that holds the files")
+            raise HubError(
+                f"there is no folder {self.path}",
+                "--source wants huggingface, modelscope, or a folder that has the files",
+            )
         files = (path for path in sorted(self.path.rglob("*")) if path.is_file())
         return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in files}
 
     def listing(self) -> Listing:
         try:
-            return Listing(None, tuple(RemoteFile(name, size) for name, size in self._sizes.items()))
+            return Listing(tuple(RemoteFile(name, size) for name, size in self._sizes.items()))
         except OSError as error:
             raise HubError(f"{self.where} cannot be read: {error.strerror}", "mend its rights") from error
 

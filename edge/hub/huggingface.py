@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
+from edge import lock
 from edge.errors import HubError
 from edge.hub import http
 from edge.hub.source import Body, Listing, RemoteFile
@@ -59,7 +60,7 @@ class HuggingFace:
         except HfHubHTTPError as error:
             status = getattr(error.response, "status_code", "an error")
             raise HubError(f"{self.where}: the hub answered {status}", "try again later") from error
-        except OSError as error:
+        except Exception as error:  # the HTTP library below the client, and its errors, change with its version
             raise HubError(f"{self.where}: cannot be reached: {type(error).__name__}", "check the network") from error
         files = tuple(
             RemoteFile(
@@ -71,7 +72,7 @@ class HuggingFace:
             for file in info.siblings or ()
         )
         licence = info.card_data.get("license") if info.card_data else None
-        return Listing(info.sha or self.revision, files, licence)
+        return Listing(files, lock.Source("huggingface", self.repo, info.sha), licence)
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
         url = f"{self.endpoint}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(file.name)}"

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import requests
 
+from edge import lock
 from edge.errors import HubError
 from edge.hub import http
 from edge.hub.source import Body, Listing, RemoteFile
@@ -53,7 +54,8 @@ class ModelScope:
         entries = [entry for entry in data.get("Files") or [] if isinstance(entry, dict)]
         if len(entries) >= MOST_FILES:
             raise HubError(f"{self.where}: has more files than ModelScope lists", "use --source huggingface")
-        return Listing(self.revision, tuple(remote_file(entry) for entry in entries if entry.get("Type") != "tree"))
+        files = tuple(remote_file(entry) for entry in entries if entry.get("Type") != "tree")
+        return Listing(files, lock.Source("modelscope", self.repo))  # a branch, and not for ever
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
         return http.get(self.where, self._api("repo", Revision=self.revision, FilePath=file.name), file, start, end)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge import lock
 from edge.errors import HubError
 
 
@@ -23,10 +24,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A repository at ``revision``, which names its content for ever where the source has such names."""
+    """What a repository holds. ``pin`` is where the same can be had again, None for a folder."""
 
-    revision: str | None
     files: tuple[RemoteFile, ...]
+    pin: lock.Source | None = None
     licence: str | None = None
 
 

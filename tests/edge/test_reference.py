@@ -29,9 +29,40 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_names_and_levels() -> None:
-    assert reference.parse("qwen2.5-7b") == reference.Reference("qwen2.5-7b", "qwen2.5-7b")
+    assert reference.parse("my-model") == reference.Reference("my-model", "my-model", typed="my-model")
     found = reference.parse("qwen2.5-7b:q4_k_m")
     assert (found.name, found.level) == ("qwen2.5-7b", "Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "level"),
+    [
+        ("qwen2.5:7b", "qwen2.5-7b", None),
+        ("Qwen2.5:7B:q8_0", "qwen2.5-7b", "Q8_0"),
+        ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b", None),
+        ("qwen/qwen2.5-7b-instruct:Q4_0", "qwen2.5-7b", "Q4_0"),
+        ("Someone/Their-Model:Q8_0", "someone--their-model", "Q8_0"),
+    ],
+)
+def test_names_of_the_lock_and_of_hubs(text: str, name: str, level: str | None) -> None:
+    found = reference.parse(text)
+    assert (found.name, found.level, found.checkpoint) == (name, level, None)
+
+
+def test_a_name_of_the_lock_finds_what_the_store_calls_otherwise(tmp_path: Path) -> None:
+    """A checkpoint folder converted under its own name hid nothing, but the lock's spelling must not hide it either."""
+    put(tmp_path, "Qwen2.5-7B-Instruct", "Q4_0")
+    assert reference.gguf_path(reference.parse("Qwen2.5-7B-Instruct"), tmp_path).parent.name == "Qwen2.5-7B-Instruct"
+    put(tmp_path, "qwen2.5-1.5b", "Q4_0")
+    assert reference.gguf_path(reference.parse("Qwen2.5-1.5B-Instruct"), tmp_path).parent.name == "qwen2.5-1.5b"
+
+
+def test_a_folder_that_is_here_is_a_path_and_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped path must not become a question to a hub."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="does not exist"):
+        reference.parse("models/qwen")
 
 
 def test_a_gguf_file(tmp_path: Path) -> None:
@@ -64,7 +95,7 @@ def test_embedded_models_are_checkpoints() -> None:
         ("a:Q9", "no quant level"),
         ("a b", "cannot be a model's name"),
         ("", "MODEL is empty"),
-        (":Q4_0", "cannot be a model's name"),
+        (":Q4_0", "no model is called"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

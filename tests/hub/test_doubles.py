@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.hub.conftest import LeftLoopback
+from tests.conftest import LeftLoopback
 from tests.hub.content import StoredFile, repository, repository_of
 from tests.hub.double import Double
 from tests.hub.faults import (
