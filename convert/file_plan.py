@@ -42,20 +42,19 @@ class FilePlan:
 
 
 def plan_files(
-    checkpoint: Checkpoint, outputs: Mapping[str, Path], imatrix: Imatrix | None = None
+    checkpoint: Checkpoint, outputs: Mapping[str, Path], imatrix: Imatrix | None = None, name: str | None = None
 ) -> tuple[ModelPlan, list[FilePlan]]:
     """Decide everything about the files: tensors, types, metadata. Reads no weights.
 
-    Float levels have no use for ``imatrix``.
+    The model is called ``name``, or as its folder. Float levels have no use for ``imatrix``.
     """
     model = plan(checkpoint, REGISTRY)
-    folder = checkpoint.folder.resolve().name
-    name = KV("general.name", "str", folder.encode("utf-8", "replace").decode())
+    called = name or checkpoint.folder.resolve().name
     first = [
         KV("general.architecture", "str", model.architecture.name),
         KV("general.type", "str", "model"),
         *sampling_metadata(checkpoint.json("generation_config.json")),
-        name,
+        KV("general.name", "str", called.encode("utf-8", "replace").decode()),
         *model.metadata,
     ]
     tokenizer = tokenizer_metadata(checkpoint, model.hparams["vocab_size"], model.architecture.special_tokens)

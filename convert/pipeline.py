@@ -59,16 +59,17 @@ def convert(
     gate: Gate | None = None,
     progress: Progress | None = None,
     published: Callable[[Output], None] = lambda output: None,
+    name: str | None = None,
 ) -> Report:
     """Convert the checkpoint folder to every level in ``outputs`` (level name -> GGUF path), reading it once.
 
-    A file gets its name only when it is complete, on disk and passed by ``gate``; then ``published`` is called.
+    The model is called ``name``, or as its folder. A file gets its name only when it is complete, on disk and passed by ``gate``; then ``published`` is called.
     Raises EdgeError; files that were already in place stay, everything unfinished is removed.
     """
     started = time.monotonic()
     with ExitStack() as stack:
         source = stack.enter_context(open_checkpoint(checkpoint))
-        model, files = plan_files(source, outputs, imatrix)
+        model, files = plan_files(source, outputs, imatrix, name)
         note = template_note(source)
         check_space(files)
         writers = [GGUFWriter(file.path, file.metadata, file.infos) for file in files]

@@ -24,6 +24,7 @@ def convert_and_check(
     threads: int | None = None,
     imatrix: Imatrix | None = None,
     check: bool = True,
+    name: str | None = None,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Report:
     """Convert to every level in ``outputs`` (level -> GGUF path), gate each file, write its report.
@@ -47,15 +48,20 @@ def convert_and_check(
         gate=gate if check else None,
         progress=lambda done, of: on_progress(f"converting to {levels}", done, of),
         published=published,
+        name=name,
     )
 
 
-def rebuild(checkpoint: Path, levels: Sequence[str], place: Path, on_progress: OnProgress) -> list[lock.Output]:
-    """Convert to ``levels`` once more, for their hashes alone; nothing stays in ``place``. Raises EdgeError."""
+def rebuild(
+    checkpoint: Path, name: str, levels: Sequence[str], place: Path, on_progress: OnProgress
+) -> list[lock.Output]:
+    """Convert to ``levels`` once more, as the model called ``name``, for their hashes alone; nothing stays in ``place``. Raises EdgeError."""
     store.make_folder(place)
     with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=place) as folder:
         outputs = {level: Path(folder) / f"{level}.gguf" for level in levels}
-        report = convert(checkpoint, outputs, progress=lambda done, of: on_progress("converting again", done, of))
+        report = convert(
+            checkpoint, outputs, name=name, progress=lambda done, of: on_progress("converting again", done, of)
+        )
     return [recipe.output(output.level, output.sha256) for output in report.outputs]
 
 

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,38 @@ def checkpoint_path(models: Path, name: str) -> Path:
     return models / check_name(name) / "checkpoint"
 
 
+def checkpoints(models: Path) -> dict[str, int]:
+    """The fetched checkpoints: name -> bytes."""
+    with reading(models):
+        folders = [path for path in sorted(models.glob("*/checkpoint")) if NAME.fullmatch(path.parent.name)]
+        return {
+            folder.parent.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            for folder in folders
+        }
+
+
+def remove_checkpoint(models: Path, name: str) -> None:
+    """Delete what was fetched of one model; its folder too when nothing is left in it."""
+    folder = checkpoint_path(models, name)
+    try:
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+    except OSError as error:
+        raise StoreError(f"cannot remove {folder}: {error.strerror}", "mend its rights") from error
+
+
+@contextlib.contextmanager
+def reading(models: Path) -> Iterator[None]:
+    """Turns what keeps the models folder from being read into a StoreError; a missing one is empty."""
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise StoreError(f"{models} is not a folder", "choose another with --models-dir or EDGE_HOME") from error
+    except PermissionError as error:
+        raise StoreError(f"cannot read {models}: {error.strerror}", "mend its rights") from error
+
+
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,14 +106,8 @@ def make_folder(folder: Path) -> None:
 def all_models(models: Path) -> list[StoredModel]:
     """Every model of the store, by name, then from the finest level to the coarsest."""
     found = []
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            folders = sorted(path for path in models.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
-        except NotADirectoryError as error:
-            raise StoreError(f"{models} is not a folder", "choose another with --models-dir or EDGE_HOME") from error
-        except PermissionError as error:
-            raise StoreError(f"cannot read {models}: {error.strerror}", "mend its rights") from error
-        for folder in folders:
+    with reading(models), contextlib.suppress(FileNotFoundError):
+        for folder in sorted(path for path in models.iterdir() if path.is_dir() and NAME.fullmatch(path.name)):
             found += levels_of(models, folder.name)
     return found
 

@@ -55,7 +55,7 @@ def conversion_options(function: Any) -> Any:
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @conversion_options
 @source_options
-@click.option("--name", help="What to call the model in the store (default: the folder's name).")
+@click.option("--name", help="What to call the model (default: the folder's name).")
 @models_dir_option
 @command_options
 def convert_command(
@@ -81,16 +81,16 @@ def convert_command(
         raise click.UsageError("OUT names one file, but there are several levels")
     models = store.models_dir(models_dir)
 
-    def convert_to(checkpoint: Path, default_name: str) -> Report | None:
+    def convert_to(checkpoint: Path, called: str) -> Report | None:
         if out is not None:
-            return run_conversion(checkpoint, {wanted[0]: out}, **options)
-        outputs = {level: store.file_path(models, name or default_name, level) for level in wanted}
+            return run_conversion(checkpoint, {wanted[0]: out}, called, **options)
+        outputs = {level: store.file_path(models, called, level) for level in wanted}
         if not options["dry_run"]:
             store.make_folder(next(iter(outputs.values())).parent)
-        return run_conversion(checkpoint, outputs, **options)
+        return run_conversion(checkpoint, outputs, called, **options)
 
     if source.checkpoint is not None:
-        convert_to(source.checkpoint, source.name)
+        convert_to(source.checkpoint, name or source.name)
         return
     locked = find_model(source.typed, models, where)
     if options["dry_run"]:
@@ -98,8 +98,8 @@ def convert_command(
     with holding(locked, models, say) as folder:
         with download_bar(options["quiet"] or options["as_json"]) as bar:
             pulled = fetch(locked, folder, models, where, on_progress=bar)
-        report = convert_to(folder, locked.name)
-        if report is not None and options["imatrix"] is None:
+        report = convert_to(folder, name or locked.name)
+        if report is not None and options["imatrix"] is None and name in (None, locked.name):
             made = tuple(recipe.output(output.level, output.sha256) for output in report.outputs)
             remember(models, replace(pulled.model, outputs=made))
 
@@ -115,6 +115,7 @@ def parse_levels(text: str) -> list[str]:
 def run_conversion(
     checkpoint: Path,
     outputs: dict[str, Path],
+    name: str | None = None,
     *,
     threads: int | None,
     imatrix: str | None,
@@ -134,7 +135,7 @@ def run_conversion(
     try:
         with progress_bar(quiet) as bar:
             report = convert_and_check(
-                checkpoint, outputs, threads=threads, imatrix=importance, check=not no_check, on_progress=bar
+                checkpoint, outputs, threads=threads, imatrix=importance, check=not no_check, name=name, on_progress=bar
             )
     except KeyboardInterrupt:
         done = [p.name for p in outputs.values() if p.exists() and before.get(p) != p.stat().st_mtime_ns]

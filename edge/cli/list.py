@@ -20,7 +20,7 @@ from edge.conversion import gate_text
 def list_command(as_json: bool, models_dir: Path | None) -> None:
     """List the models that are here."""
     folder = store.models_dir(models_dir)
-    models = store.all_models(folder)
+    models, fetched = store.all_models(folder), store.checkpoints(folder)
     if as_json:
         rows = [
             {
@@ -33,7 +33,14 @@ def list_command(as_json: bool, models_dir: Path | None) -> None:
             }
             for model in models
         ]
-        print_json({"models_dir": str(folder), "models": rows, "embedded": list(reference.EMBEDDED)})
+        print_json(
+            {
+                "models_dir": str(folder),
+                "models": rows,
+                "checkpoints": [{"name": name, "bytes": nbytes} for name, nbytes in fetched.items()],
+                "embedded": list(reference.EMBEDDED),
+            }
+        )
         return
     table = Table("NAME", "LEVEL", "SIZE", "BITS/WEIGHT", "GATE", box=None, pad_edge=False)
     for model in models:
@@ -43,6 +50,9 @@ def list_command(as_json: bool, models_dir: Path | None) -> None:
         )
     if models:
         Console().print(table)
+    if fetched:
+        sizes = ", ".join(f"{name} ({size_text(nbytes)})" for name, nbytes in fetched.items())
+        click.echo(f"fetched checkpoints (edge rm NAME:checkpoint removes one): {sizes}")
     missing = [name for name in reference.EMBEDDED if not any(model.name == name for model in models)]
     if missing:
         click.echo(f"embedded, converted at first use: {', '.join(missing)}")

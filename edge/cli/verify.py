@@ -84,7 +84,7 @@ def compare_again(model: LockedModel, place: Path, models: Path, quiet: bool) ->
     if not levels:
         raise EdgeError(f"models.lock has no output of {model.name}", f"run: edge convert {model.name}")
     with progress_bar(quiet) as bar:
-        made = rebuild(place, levels, models / model.name, bar)
+        made = rebuild(place, model.name, levels, models / model.name, bar)
     return compare(model.outputs, made)
 
 
