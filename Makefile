@@ -18,7 +18,7 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
 	@echo "make demo       convert the embedded tiny models, run each, print tokens/s and an answer"
-	@echo "make convert    MODEL=./my-checkpoint QUANT=Q4_K_M,Q8_0"
+	@echo "make convert    MODEL=qwen2.5-7b QUANT=Q4_K_M,Q8_0: fetch and convert; or MODEL=./my-checkpoint"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
@@ -37,7 +37,7 @@ test:
 	$(BIN)/python -m pytest
 
 convert:
-	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=./my-checkpoint QUANT=$(QUANT)" >&2; exit 2; }
+	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=qwen2.5-7b QUANT=$(QUANT)" >&2; exit 2; }
 	$(SETUP)
 	@$(BIN)/edge convert "$$MODEL" --level "$$QUANT"
 

@@ -63,8 +63,9 @@ def convert(
 ) -> Report:
     """Convert the checkpoint folder to every level in ``outputs`` (level name -> GGUF path), reading it once.
 
-    The model is called ``name``, or as its folder. A file gets its name only when it is complete, on disk and passed by ``gate``; then ``published`` is called.
-    Raises EdgeError; files that were already in place stay, everything unfinished is removed.
+    The model is called ``name``, or as its folder. A file gets its name only when it is complete, on disk and passed
+    by ``gate``; then ``published`` is called. Raises EdgeError; files that were already in place stay, everything
+    unfinished is removed.
     """
     started = time.monotonic()
     with ExitStack() as stack:

@@ -55,7 +55,10 @@ def convert_and_check(
 def rebuild(
     checkpoint: Path, name: str, levels: Sequence[str], place: Path, on_progress: OnProgress
 ) -> list[lock.Output]:
-    """Convert to ``levels`` once more, as the model called ``name``, for their hashes alone; nothing stays in ``place``. Raises EdgeError."""
+    """Convert to ``levels`` once more, as the model called ``name``, for the hashes alone; nothing stays in ``place``.
+
+    Raises EdgeError.
+    """
     store.make_folder(place)
     with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=place) as folder:
         outputs = {level: Path(folder) / f"{level}.gguf" for level in levels}
