@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from convert.errors import EdgeError
 from edge.errors import HubError
+from edge.hub.folder import Folder
 from edge.hub.source import Listing, RemoteFile, Source
 from edge.lock import LockedModel, LockError
 from edge.lock_file import check_file_name
@@ -30,17 +31,21 @@ SMALL = (
 
 
 def first_listing(model: LockedModel, sources: Sequence[Source]) -> tuple[Listing, list[Source]]:
-    """The first listing that agrees with the lock, and the sources from there on. Raises HubError, LockError."""
-    failed: list[EdgeError] = []
-    for place, source in enumerate(sources):
+    """The first listing that agrees with the lock, and the sources that are not known to fail, in their order.
+
+    Hubs are asked before folders, which may hold only some of the files. Raises HubError, LockError.
+    """
+    failed: dict[Source, EdgeError] = {}
+    for source in sorted(sources, key=lambda source: isinstance(source, Folder)):
         try:
-            return locked_listing(model, source.listing()), list(sources[place:])
+            listing = locked_listing(model, source.listing())
         except (HubError, LockError) as error:
-            failed.append(error)
-    kinds = {type(error): error for error in failed}
-    if len(kinds) == 1 and len({error.message for error in failed}) == 1:
-        raise failed[0]
-    raise HubError("; ".join(dict.fromkeys(error.message for error in failed)) or "no source is known", failed[-1].hint)
+            failed[source] = error
+        else:
+            return listing, [source for source in sources if source not in failed]
+    messages = list(dict.fromkeys(error.message for error in failed.values()))
+    last = list(failed.values())[-1]
+    raise last if len(messages) == 1 else HubError("; ".join(messages), last.hint)
 
 
 def locked_listing(model: LockedModel, listing: Listing) -> Listing:
