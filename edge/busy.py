@@ -22,6 +22,9 @@ def only_one(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None
         except Timeout:
             say(f"another process works on {what}; waiting for it to end")
             lock.acquire()
+    except PermissionError:
+        yield  # nobody can write here, so nobody does
+        return
     except (OSError, NotImplementedError) as error:
         raise StoreError(
             f"cannot lock {path}: {error}", "choose another place with --models-dir or EDGE_HOME"

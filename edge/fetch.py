@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge import names, store
 from edge.busy import only_one
 from edge.errors import HubError
 from edge.hub.backoff import RateLimit
-from edge.hub.folder import Folder
-from edge.hub.source import Source
-from edge.lock import LockedModel
+from edge.lock import LockedModel, merge_model
+from edge.lock_file import HUBS
 from edge.pull import OnProgress, Pulled, pin, pull
 from edge.receipt import read_receipt
 from edge.user_lock import known_models, remember
@@ -24,22 +23,23 @@ from edge.user_lock import known_models, remember
 class From:
     """Where to fetch from: ``sources`` are hubs and folders, tried in order (none: what the lock names).
 
-    ``rate`` in bytes a second.
+    ``offline`` is empty or says what forbids the network; ``rate`` is in bytes a second.
     """
 
     sources: tuple[str, ...] = ()
-    offline: bool = False
+    offline: str = ""
     rate: float | None = None
 
     @property
-    def hub(self) -> str:
-        """Which hub an ``org/repo`` that no lock knows is at."""
-        return next((source for source in self.sources if source == "modelscope"), "huggingface")
+    def hub(self) -> str | None:
+        """The hub that was asked for, if one was."""
+        return next((source for source in self.sources if source in HUBS), None)
 
-
-def no_network() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids it; the words are those of huggingface-hub."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    @property
+    def forbidden_by(self) -> str:
+        """What forbids the network; empty if nothing does. The words for true are those of huggingface-hub."""
+        is_set = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        return self.offline or ("HF_HUB_OFFLINE" if is_set else "")
 
 
 def find_model(text: str, models: Path, where: From = From()) -> LockedModel:
@@ -68,18 +68,35 @@ def fetch(
     where: From = From(),
     *,
     only: tuple[str, ...] = (),
+    distrusted: Collection[str] = (),
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Pulled:
     """Have ``model``'s files in ``folder``: all that a conversion needs, or those of ``only``.
 
     Nothing is asked of anybody when all is there, unchanged since it was fetched. Raises EdgeError.
     """
-    receipt = read_receipt(folder)
-    if not only and receipt.holds(folder) and receipt.agrees(model.files):
+    model = as_known_now(model, models)
+    receipt = read_receipt(folder, model.name)
+    # Files that no lock knows any more are compared with a source's: a person may have wanted it so.
+    agreed = receipt.agrees(model.files, unknown_ok=bool(where.forbidden_by))
+    if not only and receipt.holds(folder) and agreed:
         return Pulled(folder, model, tuple(receipt.files), 0)
-    sources, caches = all_sources(model, folder, where)
+    # Imported here: huggingface-hub takes a quarter of a second, and most commands need no network.
+    from edge.hub.sources import caches_of, sources_of
+
+    sources = sources_of(model, where.sources, offline=bool(where.forbidden_by))
+    caches = caches_of(model) if not where.sources else []
+    if not sources and not (model.complete and where.forbidden_by):
+        raise not_whole(model, folder, where)
     pulled = pull(
-        model, folder, sources, caches=caches, only=only, limit=RateLimit(where.rate), on_progress=on_progress
+        model,
+        folder,
+        sources or caches,
+        caches=caches,
+        only=only,
+        distrusted=distrusted,
+        limit=RateLimit(where.rate),
+        on_progress=on_progress,
     )
     remember(models, pulled.model)
     return pulled
@@ -93,22 +110,27 @@ def pin_model(
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Pulled:
     """Learn what ``model`` is without fetching its weights, and keep it in the user's lock. Raises EdgeError."""
-    sources, _ = all_sources(model, folder, where)
+    from edge.hub.folder import Folder
+    from edge.hub.sources import sources_of
+
+    model = as_known_now(model, models)
+    sources = sources_of(model, where.sources, offline=bool(where.forbidden_by))
+    if all(isinstance(source, Folder) for source in sources):
+        hint = "name a hub, or run: edge pull --source FOLDER, which hashes what it takes"
+        raise HubError("only a hub tells the hashes of files that are not fetched", hint)
     pulled = pin(model, folder, sources, on_progress)
     remember(models, pulled.model)
     return pulled
 
 
-def all_sources(model: LockedModel, folder: Path, where: From) -> tuple[list[Source], list[Folder]]:
-    """The sources to ask, and the caches beside them. Raises HubError when there is none without a network."""
-    # Imported here: huggingface-hub takes a quarter of a second, and most commands need no network.
-    from edge.hub.sources import caches_of, sources_of
+def as_known_now(model: LockedModel, models: Path) -> LockedModel:
+    """``model`` with what another process learned while this one waited for it."""
+    known = known_models(models).get(model.name)
+    return model if known is None else merge_model(known, replace(model, files=(), outputs=()))
 
-    sources = sources_of(model, where.sources, offline=where.offline or no_network())
-    if not sources:
-        what = "--offline" if where.offline else "HF_HUB_OFFLINE"
-        raise HubError(
-            f"{model.name} is not whole in {folder}, and {what} forbids the network",
-            "name a folder that has its files with --source, or run without it",
-        )
-    return sources, caches_of(model) if not where.sources else []
+
+def not_whole(model: LockedModel, folder: Path, where: From) -> HubError:
+    return HubError(
+        f"{model.name} is not whole in {folder}, and {where.forbidden_by} forbids the network",
+        "name a folder that has its files with --source, or run without it",
+    )

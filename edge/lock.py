@@ -90,7 +90,10 @@ class Output:
 
 @dataclass(frozen=True)
 class LockedModel:
-    """All that is known of a model; what is not known is None or absent. ``context_length`` in tokens."""
+    """All that is known of a model; what is not known is None or absent. ``context_length`` in tokens.
+
+    ``complete``: ``files`` are all that a conversion needs.
+    """
 
     name: str
     architecture: str | None = None
@@ -99,6 +102,7 @@ class LockedModel:
     config: Mapping[str, int | bool] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     files: tuple[LockedFile, ...] = ()
+    complete: bool = False
     outputs: tuple[Output, ...] = ()
 
 
@@ -140,6 +144,7 @@ def merge_model(known: LockedModel, learned: LockedModel) -> LockedModel:
         config={**learned.config, **known.config},
         sources=tuple(sources.values()),
         files=tuple(files.values()),
+        complete=known.complete or learned.complete,
         outputs=tuple(outputs.values()),
     )
 
@@ -148,5 +153,6 @@ def _same(where: str, old: object | None, new: object, what: str) -> None:
     if old is not None and getattr(old, what) != getattr(new, what):
         raise LockError(
             f"{where} is locked as {getattr(old, what)}, but is {getattr(new, what)}",
-            "the file was changed or damaged; if the change is wanted, take the model out of your own models.lock",
+            "it was changed or damaged since; to accept the change, take the model out of your own models.lock,"
+            " or name another lock with EDGE_LOCK",
         )

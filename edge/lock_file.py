@@ -47,7 +47,8 @@ def read_lock(path: Path, *, missing_ok: bool = False) -> Lock:
     except FileNotFoundError as error:
         if missing_ok:
             return {}
-        raise LockError(f"there is no lock at {path}", "install the program again, or restore the file") from error
+        hint = "EDGE_LOCK names it" if os.environ.get("EDGE_LOCK") else "install the program again, or restore the file"
+        raise LockError(f"there is no lock at {path}", hint) from error
     except OSError as error:
         raise LockError(f"cannot read {path}: {error.strerror}", "mend its rights") from error
     except (ValueError, RecursionError) as error:
@@ -84,6 +85,14 @@ def _like(pattern: str, means: str) -> Callable[[Any], str]:
         return value
 
     return check
+
+
+def fits(check: Callable[[Any], str], value: Any) -> str | None:
+    """``value`` if the lock could hold it, else None."""
+    try:
+        return check(value)
+    except ValueError:
+        return None
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -151,22 +160,26 @@ def _record(kind: type, checks: Mapping[str, Callable], table: Any, **given: Any
         raise ValueError(f"something is missing beside {', '.join(values) or 'nothing'}") from error
 
 
-_WORDS = _like(r"[ -~]{1,200}", "a line of plain text")
-_SHA256 = _like(r"[0-9a-f]{64}", "a SHA-256 (64 small hex digits)")
-check_repo = _like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}", "a repository (org/repo)")
+LICENCE = _WORDS = _like(r"[ -~]{1,200}", "a line of plain text")
+SHA256 = _like(r"[0-9a-f]{64}", "a SHA-256 (64 small hex digits)")
+REVISION = _like(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}", "a revision")
+# Without two hyphens in a row, as at Hugging Face: they stand for the slash in the names made of them.
+_PART = r"[A-Za-z0-9](?:-?[A-Za-z0-9._]){0,95}"
+check_repo = _like(f"{_PART}/{_PART}", "a repository (org/repo)")
 _SOURCE = {
     "hub": _one_of(*HUBS),
     "repo": check_repo,
-    "revision": _like(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}", "a revision"),
+    "revision": REVISION,
 }
-_FILE = {"name": check_file_name, "size": _count, "sha256": _SHA256}
-_OUTPUT = {"level": _one_of(*LEVELS), "converter": _WORDS, "cpu": _WORDS, "library": _WORDS, "sha256": _SHA256}
+_FILE = {"name": check_file_name, "size": _count, "sha256": SHA256}
+_OUTPUT = {"level": _one_of(*LEVELS), "converter": _WORDS, "cpu": _WORDS, "library": _WORDS, "sha256": SHA256}
 _MODEL = {
     "architecture": _like(r"[A-Za-z0-9_]{1,100}", "an architecture"),
-    "licence": _WORDS,
+    "licence": LICENCE,
     "context_length": _count,
     "config": _config,
     "sources": _rows(Source, _SOURCE, lambda source: source.place),
+    "complete": _flag,
     "files": _rows(LockedFile, _FILE, lambda file: file.name.lower()),  # one file where case does not count
     "outputs": _rows(Output, _OUTPUT, lambda output: output.made_by),
 }
@@ -225,6 +238,7 @@ def lock_text(lock: Lock) -> str:
                 lines.append(f"{key} = {_value(getattr(model, key))}")
         lines += [f"config.{key} = {_value(model.config[key])}" for key in CONFIG if key in model.config]
         lines += _array("sources", model.sources)
+        lines += ["complete = true"] if model.complete else []
         lines += _array("files", sorted(model.files, key=lambda file: file.name))
         lines += _array("outputs", sorted(model.outputs, key=lambda output: output.made_by))
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import replace
 
 from edge.errors import ModelNotFound
 from edge.lock import Lock, LockedModel, Source
@@ -16,8 +17,10 @@ from edge.lock_file import check_name, check_repo
 NOT_TOLD_APART = {"instruct", "chat"}
 
 
-def resolve(name: str, lock: Lock, hub: str = "huggingface") -> LockedModel:
+def resolve(name: str, lock: Lock, hub: str | None = None) -> LockedModel:
     """The locked model that ``name`` means; for an unknown ``org/repo`` of ``hub``, a new entry without hashes.
+
+    A known ``org/repo`` that the lock has at another hub only is looked for at ``hub`` too.
 
     Raises ModelNotFound, with the nearest names.
     """
@@ -46,12 +49,13 @@ def nearest(name: str, lock: Lock) -> list[str]:
     return [names[found] for found in difflib.get_close_matches(plain(name), names, n=3)]
 
 
-def _of_repo(repo: str, lock: Lock, hub: str) -> LockedModel:
+def _of_repo(repo: str, lock: Lock, hub: str | None) -> LockedModel:
     for model in lock.values():
         if any(source.repo.lower() == repo.lower() for source in model.sources):
-            return model
+            there = hub is None or any(source.hub == hub for source in model.sources)
+            return model if there else replace(model, sources=(*model.sources, Source(str(hub), repo)))
     try:
         name = check_name(check_repo(repo).lower().replace("/", "--"))
     except ValueError as error:
         raise ModelNotFound(str(error), "write it as org/repo, such as Qwen/Qwen2.5-7B-Instruct") from error
-    return LockedModel(name, sources=(Source(hub, repo),))
+    return LockedModel(name, sources=(Source(hub or "huggingface", repo),))

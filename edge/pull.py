@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.checkpoint import read_index, read_json, refuse_quantized
-from edge.errors import HubError
+from edge.errors import HubError, StoreError
 from edge.hashing import git_blob_of, sha256_of
 from edge.hub.backoff import RateLimit
 from edge.hub.download import fetch_file
@@ -19,8 +20,10 @@ from edge.hub.source import Listing, RemoteFile, Source
 from edge.lock import LockedFile, LockedModel, merge_model
 from edge.lock_config import facts_of
 from edge.receipt import Fetched, Receipt, fetched_now, read_receipt, write_receipt
+from edge.text import size_text
 from edge.wanted import CONFIG, chosen, first_listing, small, weights
 
+CHECKING = "checking"  # what is done while files that are there already are hashed
 OnProgress = Callable[[str, int, int], None]  # what is being done, bytes there of all files so far known, of how many
 
 
@@ -41,24 +44,29 @@ def pull(
     *,
     caches: Sequence[Folder] = (),
     only: Sequence[str] = (),
+    distrusted: Collection[str] = (),
     limit: RateLimit | None = None,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Pulled:
     """Fetch ``model``'s files into ``folder``: those of ``only`` (names or globs), else all that a conversion needs.
 
-    A file that is there with the right hash is left alone. The config is read before any weights are fetched.
-    ``caches`` serve bytes whose hash is known, and list nothing. Raises HubError; LockError where a source has other
-    bytes than the lock; UnsupportedError for a model that no conversion knows.
+    A file that is there with the right hash is left alone; for ``distrusted`` ones it is computed again. The config
+    is read before any weights are fetched. ``caches`` serve bytes whose hash is known, and list nothing. Raises
+    HubError; LockError where a source has other bytes than the lock; UnsupportedError for a model that no conversion
+    knows.
     """
-    listing, able = first_listing(model, sources)
-    receipt = read_receipt(folder)
-    fetching = Fetching(model, folder, [*caches, *able], receipt, limit, on_progress)
-    if only:
-        fetching.fetch(chosen(model, listing, only))
-    else:
-        fetching.fetch(checkpoint_files(fetching, listing))
-    fetching.learn(of_listing(model, listing))
-    write_receipt(folder, Receipt({**receipt.files, **fetching.done}, receipt.complete if only else True))
+    with writing(folder):
+        listing, able = first_listing(model, sources)
+        receipt = read_receipt(folder, model.name)
+        trusted = {name: fetched for name, fetched in receipt.files.items() if name not in distrusted}
+        receipt = replace(receipt, files=trusted)
+        fetching = Fetching(model, folder, able, caches, receipt, limit, on_progress)
+        if only:
+            fetching.fetch(chosen(model, listing, only))
+        else:
+            fetching.fetch(checkpoint_files(fetching, listing))
+        fetching.learn(replace(of_listing(model, listing), complete=not only))
+        write_receipt(folder, fetching.receipt if only else replace(fetching.receipt, complete=True))
     return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
 
 
@@ -72,14 +80,27 @@ def pin(
 
     The small files, whose hashes hubs do not tell, are fetched into ``folder``. Raises as ``pull`` does.
     """
-    listing, able = first_listing(model, sources)
-    receipt = read_receipt(folder)
-    fetching = Fetching(model, folder, able, receipt, None, on_progress)
-    files = checkpoint_files(fetching, listing)
-    listed = tuple(LockedFile(file.name, file.size, file.sha256) for file in files if file.sha256)
-    fetching.learn(replace(of_listing(model, listing), files=listed))
-    write_receipt(folder, Receipt({**receipt.files, **fetching.done}, receipt.complete))
+    with writing(folder):
+        listing, able = first_listing(model, sources)
+        fetching = Fetching(model, folder, able, (), read_receipt(folder, model.name), None, on_progress)
+        files = checkpoint_files(fetching, listing)
+        listed = tuple(LockedFile(file.name, file.size, file.sha256) for file in files if file.sha256)
+        fetching.learn(replace(of_listing(model, listing), files=listed))
+        hashes = {file.name for file in fetching.model.files}
+        fetching.learn(replace(fetching.model, complete=all(file.name in hashes for file in files)))
+        write_receipt(folder, fetching.receipt)
     return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what keeps files from being written below ``folder`` into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        hint = "free some space, mend the rights, or choose another place"
+        raise StoreError(f"cannot write {where}: {error.strerror or error}", hint) from error
 
 
 def checkpoint_files(fetching: Fetching, listing: Listing) -> list[RemoteFile]:
@@ -120,14 +141,19 @@ class Fetching:
         model: LockedModel,
         folder: Path,
         sources: Sequence[Source],
+        caches: Sequence[Folder],
         receipt: Receipt,
         limit: RateLimit | None,
         on_progress: OnProgress,
     ) -> None:
-        self.model, self.fetched_bytes = model, 0
+        self.model, self.folder, self.fetched_bytes = model, folder, 0
         self.done: dict[str, Fetched] = {}
-        self.folder, self._sources, self._receipt = folder, sources, receipt
+        self._sources, self._caches, self._before = sources, caches, receipt
         self._limit, self._on_progress = limit, on_progress
+
+    @property
+    def receipt(self) -> Receipt:
+        return replace(self._before, files={**self._before.files, **self.done})
 
     def learn(self, learned: LockedModel) -> None:
         self.model = merge_model(self.model, learned)
@@ -141,20 +167,21 @@ class Fetching:
             done += nbytes
             self._on_progress(what, done, total)
 
-        missing = [file for file in files if not self._is_here(file, lambda nbytes: progress("checking", nbytes))]
+        missing = [file for file in files if not self._is_here(file, lambda nbytes: progress(CHECKING, nbytes))]
         done = total - sum(file.size for file in missing)
         check_room(self.folder, missing)
         for file in missing:
             target = self.folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             found = fetch_file(
-                self._sources,
+                [*(self._caches if file.identity else ()), *self._sources],
                 file,
                 target,
                 limit=self._limit,
                 progress=lambda nbytes, name=file.name: progress(name, nbytes),
             )
             self._keep(file, found)
+            write_receipt(self.folder, self.receipt)  # a kill must not cost hashing this one again
             self.fetched_bytes += file.size
 
     def _is_here(self, file: RemoteFile, on_bytes: Callable[[int], None]) -> bool:
@@ -162,12 +189,12 @@ class Fetching:
         path = self.folder / file.name
         if file.name in self.done:
             return True
-        noted = self._receipt.files.get(file.name)
-        if noted is not None and noted.still(path) and file.sha256 in (None, noted.sha256):
+        noted = self._before.files.get(file.name)
+        if noted is not None and noted.still(path) and may_be(file, noted):
             self._keep(file, noted.sha256)
             return True
         try:
-            if not path.is_file() or path.stat().st_size != file.size or (file.sha256 or file.blob) is None:
+            if not path.is_file() or path.stat().st_size != file.size or file.identity is None:
                 return False
             found = sha256_of(path, on_bytes)
             right = found == file.sha256 if file.sha256 else git_blob_of(path) == file.blob
@@ -182,6 +209,12 @@ class Fetching:
         self.done[file.name] = fetched_now(self.folder / file.name, sha256)
 
 
+def may_be(file: RemoteFile, noted: Fetched) -> bool:
+    """Whether the receipt's word is enough; where the source tells only git's hash, the (small) file is read."""
+    known = file.sha256 == noted.sha256 if file.sha256 else file.blob is None
+    return known and file.size == noted.size
+
+
 def check_room(folder: Path, files: Sequence[RemoteFile]) -> None:
     """Raises HubError, with both numbers, when the disk cannot hold what is still to come."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +222,7 @@ def check_room(folder: Path, files: Sequence[RemoteFile]) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise HubError(
-            f"{needed / 1e9:.1f} GB are still to come, and {folder} has room for {free / 1e9:.1f} GB",
+            f"{size_text(needed)} are still to come, and {folder} has room for {size_text(free)}",
             "free some space, or choose another place with --models-dir or --local-dir",
         )
 

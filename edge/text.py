@@ -31,3 +31,8 @@ class Utf8Stream:
 def terminal_safe(text: str) -> str:
     """``text`` without control characters but newline and tab: a model's answer must not drive the terminal."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
+def size_text(nbytes: int) -> str:
+    """Bytes for people."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

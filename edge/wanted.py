@@ -8,10 +8,12 @@ from fnmatch import fnmatchcase
 
 from convert.errors import EdgeError
 from edge.errors import HubError
+from edge.hub.backoff import PATIENCE, SHORT_PATIENCE, patiently
+from edge.hub.download import all_failed
 from edge.hub.folder import Folder
-from edge.hub.source import Listing, RemoteFile, Source
+from edge.hub.source import Cut, Listing, RemoteFile, Source
 from edge.lock import LockedModel, LockError
-from edge.lock_file import check_file_name
+from edge.lock_file import check_file_name, fits
 
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 WEIGHTS = "model*.safetensors"
@@ -33,19 +35,28 @@ SMALL = (
 def first_listing(model: LockedModel, sources: Sequence[Source]) -> tuple[Listing, list[Source]]:
     """The first listing that agrees with the lock, and the sources that are not known to fail, in their order.
 
-    Hubs are asked before folders, which may hold only some of the files. Raises HubError, LockError.
+    Hubs are asked first. Folders may hold some of the files, or hold them under other names: where the lock knows the
+    model whole, it lists what they should have. Raises HubError, LockError.
     """
     failed: dict[Source, EdgeError] = {}
-    for source in sorted(sources, key=lambda source: isinstance(source, Folder)):
+    hubs = [source for source in sources if not isinstance(source, Folder)]
+    for place, source in enumerate(hubs):
         try:
-            listing = locked_listing(model, source.listing())
+            listing = patiently(source.listing, SHORT_PATIENCE if place < len(hubs) - 1 else PATIENCE)
+            return locked_listing(model, listing), [source for source in sources if source not in failed]
         except (HubError, LockError) as error:
             failed[source] = error
-        else:
-            return listing, [source for source in sources if source not in failed]
-    messages = list(dict.fromkeys(error.message for error in failed.values()))
-    last = list(failed.values())[-1]
-    raise last if len(messages) == 1 else HubError("; ".join(messages), last.hint)
+        except Cut as cut:
+            failed[source] = HubError(f"{source.where}: {cut}", "try again later")
+    folders = [source for source in sources if isinstance(source, Folder)]
+    if model.complete:
+        return Listing(tuple(RemoteFile(file.name, file.size, file.sha256) for file in model.files)), [*folders]
+    for folder in folders:
+        try:
+            return locked_listing(model, folder.listing()), [*folders]
+        except (HubError, LockError) as error:
+            failed[folder] = error
+    raise all_failed(list(failed.values()))
 
 
 def locked_listing(model: LockedModel, listing: Listing) -> Listing:
@@ -60,7 +71,7 @@ def locked_listing(model: LockedModel, listing: Listing) -> Listing:
             if listed not in (None, wanted):
                 raise LockError(
                     f"{model.name}: {what} of {file.name} is locked as {wanted}, but the source lists {listed}",
-                    "the repository has changed; if the change is wanted, take the model out of your own models.lock",
+                    "the repository has changed since, or the lock is wrong: EDGE_LOCK names another lock",
                 )
         return replace(file, sha256=known.sha256)
 
@@ -71,13 +82,15 @@ def chosen(model: LockedModel, listing: Listing, names: Sequence[str]) -> list[R
     """The files that ``names`` (names or globs) mean. Raises HubError for one that means none, or is never fetched."""
     found: dict[str, RemoteFile] = {}
     for name in names:
-        matching = [file for file in listing.files if file.name == name or fnmatchcase(file.name, name)]
+        exact = [file for file in listing.files if file.name == name]
+        globbed = [file for file in listing.files if fnmatchcase(file.name, name)]
+        matching = safe(exact) or [file for file in globbed if fits(check_file_name, file.name)]
         if not matching:
             near = ", ".join(
                 file.name for file in listing.files if file.name.endswith((".safetensors", ".gguf", ".json"))
             )
             raise HubError(f"{model.name} has no file {name}", f"it has {near[:300]}" if near else "")
-        found |= {file.name: file for file in safe(matching)}
+        found |= {file.name: file for file in matching}
     return list(found.values())
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from typing import Any
 
 import pytest
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before any test imports huggingface-hub
 
 
 class LeftLoopback(BaseException):

@@ -19,10 +19,10 @@ from convert.pipeline import Report
 from convert.tokenizer import template_note
 from edge import recipe, reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
-from edge.cli.common import size_text as size
 from edge.cli.fetching import download_bar, say, source_options
 from edge.conversion import convert_and_check, gate_text
 from edge.fetch import From, fetch, find_model, holding
+from edge.text import size_text as size
 from edge.user_lock import remember
 
 DEFAULT_LEVEL = "Q4_K_M"
@@ -94,7 +94,7 @@ def convert_command(
         return
     locked = find_model(source.typed, models, where)
     if options["dry_run"]:
-        where = replace(where, offline=True)
+        where = replace(where, offline="--dry-run")
     with holding(locked, models, say) as folder:
         with download_bar(options["quiet"] or options["as_json"]) as bar:
             pulled = fetch(locked, folder, models, where, on_progress=bar)

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edge import reference
-from edge.cli.common import command_options, json_option, print_json, progress_bar, size_text
+from edge.cli.common import command_options, json_option, print_json, progress_bar
 from edge.conversion import convert_and_check, gate_text
+from edge.text import size_text
 
 LEVELS = ("Q8_0", "Q4_K_M", "Q4_0")
 QUESTIONS = {"tiny-qwen": "你好", "tiny-glm": "Where are the toilets?"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from edge.cli.common import INTERRUPTED
 from edge.fetch import From
-from edge.pull import OnProgress
+from edge.pull import CHECKING, OnProgress
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -44,7 +46,7 @@ def source_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--limit-rate", type=Rate(), metavar="RATE", help="At most so many bytes a second, such as 2M.")
     @functools.wraps(function)
     def wrapper(*args: Any, sources: tuple[str, ...], offline: bool, limit_rate: float | None, **kwargs: Any) -> Any:
-        return function(*args, where=From(sources, offline, limit_rate), **kwargs)
+        return function(*args, where=From(sources, "--offline" if offline else "", limit_rate), **kwargs)
 
     return wrapper
 
@@ -63,17 +65,22 @@ def download_bar(quiet: bool = False) -> Iterator[OnProgress]:
     )
     disable = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=disable) as progress:
-        task, total = None, -1
+        task, clocked = None, None
 
         def update(what: str, done: int, of: int) -> None:
-            nonlocal task, total
-            if task is None or of != total:
+            nonlocal task, clocked
+            if task is None or clocked != (of, what == CHECKING):  # a disk's speed tells nothing of the network's
                 if task is not None:
                     progress.remove_task(task)
-                task, total = progress.add_task(what, total=of, completed=done), of
+                task, clocked = progress.add_task(what, total=of, completed=done), (of, what == CHECKING)
             progress.update(task, completed=done, description=what)
 
-        yield update
+        try:
+            yield update
+        except KeyboardInterrupt:
+            progress.stop()
+            click.echo("interrupted; what was fetched is kept, and the same command goes on from there", err=True)
+            sys.exit(INTERRUPTED)
 
 
 def say(text: str) -> None:

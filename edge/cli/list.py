@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edge import reference, store
-from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
+from edge.cli.common import command_options, json_option, models_dir_option, print_json
 from edge.conversion import gate_text
+from edge.receipt import read_receipt
+from edge.text import size_text
 
 
 @click.command("list")
@@ -37,7 +39,9 @@ def list_command(as_json: bool, models_dir: Path | None) -> None:
             {
                 "models_dir": str(folder),
                 "models": rows,
-                "checkpoints": [{"name": name, "bytes": nbytes} for name, nbytes in fetched.items()],
+                "checkpoints": [
+                    {"name": name, "bytes": nbytes, "whole": whole(folder, name)} for name, nbytes in fetched.items()
+                ],
                 "embedded": list(reference.EMBEDDED),
             }
         )
@@ -51,9 +55,17 @@ def list_command(as_json: bool, models_dir: Path | None) -> None:
     if models:
         Console().print(table)
     if fetched:
-        sizes = ", ".join(f"{name} ({size_text(nbytes)})" for name, nbytes in fetched.items())
+        sizes = ", ".join(
+            f"{name} ({size_text(nbytes)}{'' if whole(folder, name) else ', not whole'})"
+            for name, nbytes in fetched.items()
+        )
         click.echo(f"fetched checkpoints (edge rm NAME:checkpoint removes one): {sizes}")
     missing = [name for name in reference.EMBEDDED if not any(model.name == name for model in models)]
     if missing:
         click.echo(f"embedded, converted at first use: {', '.join(missing)}")
     click.echo(f"models live in {folder}")
+
+
+def whole(models: Path, name: str) -> bool:
+    """Whether all that a conversion needs was fetched."""
+    return read_receipt(store.checkpoint_path(models, name), name).complete

@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from edge import store
-from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
+from edge.cli.common import command_options, json_option, models_dir_option, print_json
 from edge.cli.fetching import download_bar, say, source_options
 from edge.fetch import From, fetch, find_model, holding
+from edge.hub.folder import LOCK
+from edge.lock_file import write_lock
+from edge.text import size_text
 
 
 @click.command("pull")
@@ -38,6 +41,8 @@ def pull_command(
     wanted = find_model(model, models, where)
     with holding(wanted, models, say, local_dir) as folder, download_bar(quiet) as bar:
         pulled = fetch(wanted, folder, models, where, only=files, on_progress=bar)
+        if local_dir is not None:  # so that the folder can be checked wherever it is carried
+            write_lock(local_dir / LOCK, {pulled.model.name: pulled.model})
     if as_json:
         print_json(
             {

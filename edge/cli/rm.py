@@ -7,8 +7,12 @@ from pathlib import Path
 import click
 
 from edge import reference, store
-from edge.cli.common import command_options, models_dir_option, size_text
+from edge.cli.common import command_options, models_dir_option
+from edge.cli.fetching import say
 from edge.errors import ModelNotFound
+from edge.fetch import holding
+from edge.lock import LockedModel
+from edge.text import size_text
 
 CHECKPOINT = ":checkpoint"
 
@@ -41,5 +45,6 @@ def rm_command(model: tuple[str, ...], models_dir: Path | None) -> None:
         store.remove(stored_model)
         click.echo(f"removed {stored_model.name}:{stored_model.level} ({size_text(stored_model.nbytes)})")
     for name in doomed_checkpoints:
-        store.remove_checkpoint(folder, name)
+        with holding(LockedModel(name), folder, say):
+            store.remove_checkpoint(folder, name)
         click.echo(f"removed {name}{CHECKPOINT} ({size_text(fetched[name])})")

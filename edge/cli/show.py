@@ -13,9 +13,10 @@ from convert.errors import one_line
 from convert.ggml import block_size
 from convert.levels import LEVELS, ModelFacts, wanted_types
 from edge import reference, store
-from edge.cli.common import command_options, json_option, models_dir_option, print_json, size_text
+from edge.cli.common import command_options, json_option, models_dir_option, print_json
 from edge.conversion import gate_text
 from edge.gguf_sane import check_sane
+from edge.text import size_text
 
 IMATRIX_KEY = "quantize.imatrix.entries_count"
 FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}

@@ -15,9 +15,10 @@ from edge.cli.common import command_options, json_option, models_dir_option, pri
 from edge.cli.fetching import download_bar, say, source_options
 from edge.conversion import rebuild
 from edge.errors import ModelNotFound
-from edge.fetch import From, fetch, find_model, holding
-from edge.lock import LockedModel, Output
-from edge.user_lock import known_models
+from edge.fetch import From, as_known_now, fetch, find_model, holding
+from edge.hub.folder import LOCK
+from edge.lock import LockedModel, Output, merge_model
+from edge.lock_file import read_lock
 from edge.verify import Finding, checkpoint_checks, compare, gguf_checks, stored_checks, verify
 
 
@@ -46,12 +47,19 @@ def verify_command(
     wanted = find_model(model, models, where)
     with holding(wanted, models, say, folder if repair else None) as checkpoint:
         place = folder or checkpoint
+        wanted = with_own_lock(as_known_now(wanted, models), folder)
         findings = look(wanted, models, place, folder is not None, quiet or as_json)
         if repair:
             fetch_again(wanted, models, place, findings, where, quiet or as_json)
             findings = look(wanted, models, place, folder is not None, quiet or as_json)
-        comparisons = compare_again(known_models(models)[wanted.name], place, models, quiet or as_json) if again else []
+        comparisons = compare_again(wanted, place, models, quiet or as_json) if again else []
     show(wanted, findings, comparisons, as_json, quiet)
+
+
+def with_own_lock(model: LockedModel, folder: Path | None) -> LockedModel:
+    """``model`` with what the lock that was carried along with ``folder`` says of it. Raises LockError."""
+    carried = read_lock(folder / LOCK, missing_ok=True).get(model.name) if folder else None
+    return merge_model(model, carried) if carried else model
 
 
 def look(model: LockedModel, models: Path, place: Path, elsewhere: bool, quiet: bool) -> list[Finding]:
@@ -70,12 +78,10 @@ def fetch_again(
 ) -> None:
     """Fetch the bad files of the checkpoint alone."""
     locked = {file.name for file in model.files}
-    bad = [finding for finding in findings if finding.state in ("missing", "damaged") and finding.name in locked]
-    for finding in bad:
-        finding.path.unlink(missing_ok=True)  # its size and time may still be right
+    bad = tuple(finding.name for finding in findings if finding.is_bad and finding.name in locked)
     if bad:
         with download_bar(quiet) as bar:
-            fetch(model, place, models, where, only=tuple(finding.name for finding in bad), on_progress=bar)
+            fetch(model, place, models, where, only=bad, distrusted=bad, on_progress=bar)
 
 
 def compare_again(model: LockedModel, place: Path, models: Path, quiet: bool) -> list[tuple[Output, Output | None]]:
@@ -96,7 +102,7 @@ def show(
     quiet: bool,
 ) -> None:
     """Print it all; raises EdgeError when something is wrong."""
-    bad = [finding for finding in findings if finding.state in ("missing", "damaged")]
+    bad = [finding for finding in findings if finding.is_bad]
     differing = [new for new, old in comparisons if old is not None and old.sha256 != new.sha256]
     if as_json:
         print_json(
@@ -114,10 +120,9 @@ def show(
             if new in differing or not quiet:
                 click.echo(rebuilt_text(new, old))
     if bad:
-        raise EdgeError(
-            f"{len(bad)} of {len(findings)} files of {model.name} are missing or damaged",
-            f"edge verify {model.name} --repair fetches them again",
-        )
+        ggufs = all(finding.name.endswith(".gguf") for finding in bad)
+        hint = f"convert again: edge convert {model.name}" if ggufs else "the same command with --repair fetches them"
+        raise EdgeError(f"{len(bad)} of {len(findings)} files of {model.name} are missing or damaged", hint)
     if differing:
         raise EdgeError(
             f"{len(differing)} of {len(comparisons)} outputs of {model.name} came out differently",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+from edge.hub.source import Cut
+
+Result = TypeVar("Result")
 
 FIRST, MOST = 0.5, 60.0  # seconds
+TRIES = 4  # of a listing
 PATIENCE = 600.0  # seconds that a server may ask for
+SHORT_PATIENCE = 30.0  # the same, while another source is left
 
 
 def wait_before(attempt: int, asked: float | None, jitter: float) -> float:
@@ -19,6 +27,24 @@ def wait_before(attempt: int, asked: float | None, jitter: float) -> float:
         return min(asked, PATIENCE) + jitter
     longest = min(MOST, FIRST * 2 ** (attempt - 1))
     return longest / 2 + longest / 2 * jitter
+
+
+def patiently(
+    work: Callable[[], Result],
+    patience: float,
+    sleep: Callable[[float], object] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+) -> Result:
+    """What ``work`` gives, asked again after a Cut; raises the last one after ``TRIES``, or a wait beyond patience."""
+    attempt = 1
+    while True:
+        try:
+            return work()
+        except Cut as cut:
+            if attempt == TRIES or (cut.wait or 0) > patience:
+                raise
+            sleep(wait_before(attempt, cut.wait, jitter()))
+        attempt += 1
 
 
 class RateLimit:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convert.errors import EdgeError
 from edge.errors import HubError
 from edge.hashing import git_blob_of
-from edge.hub.backoff import RateLimit, wait_before
+from edge.hub.backoff import PATIENCE, SHORT_PATIENCE, RateLimit, wait_before
 from edge.hub.partial import CHUNK, Partial
 from edge.hub.source import Body, Cut, RemoteFile, Source, SourceFailed
+from edge.lock import LockError
 
 ATTEMPTS = 6  # failures in a row, without a chunk between them, before another source is tried
 
@@ -27,13 +29,14 @@ OnProgress = Callable[[int], None]  # so many bytes more; fewer, when a cut lose
 
 @dataclass
 class Fetch:
-    """One file on its way from one source. ``sleep`` and ``jitter`` are there for tests."""
+    """One file on its way from one source. ``patience`` in seconds; ``sleep`` and ``jitter`` are there for tests."""
 
     source: Source
     file: RemoteFile
     partial: Partial
     limit: RateLimit
     progress: OnProgress
+    patience: float = PATIENCE
     sleep: Callable[[float], object] = time.sleep
     jitter: Callable[[], float] = random.random
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -51,9 +54,13 @@ class Fetch:
                 failures = 0
             except Cut as cut:
                 failures = failures + 1 if self.partial.gap(first, end) == gap else 1
-                if failures >= ATTEMPTS:
-                    raise SourceFailed(f"{self.source.where}: {self.file.name}: {cut}", "try again later") from None
+                if failures >= ATTEMPTS or (cut.wait or 0) > self.patience:
+                    raise self.failed(cut) from None
                 self.sleep(wait_before(failures, cut.wait, self.jitter()))
+
+    def failed(self, cut: Cut) -> SourceFailed:
+        later = f"in {cut.wait:.0f} s" if cut.wait else "later"
+        return SourceFailed(f"{self.source.where}: {self.file.name}: {cut}", f"try again {later}")
 
     def receive(self, start: int, end: int) -> None:
         """One request for the bytes from ``start`` on. Raises Cut, or SourceFailed for a refusal."""
@@ -75,17 +82,15 @@ class Fetch:
                 self.limit.take(len(data))
                 buffer += data
                 self.progress(len(data))
-                while buffer and chunk * CHUNK < end:
-                    length = min(CHUNK, self.file.size - chunk * CHUNK)
-                    if len(buffer) < length:
-                        break
+                while len(buffer) >= (length := min(CHUNK, self.file.size - chunk * CHUNK)):
                     self.progress(self.partial.put(chunk, bytes(buffer[:length])) - length)
                     del buffer[:length]
                     chunk += 1
+                    if chunk * CHUNK >= end:  # whatever else the server has to say
+                        return
         finally:
             self.progress(-len(buffer))
-        if chunk * CHUNK < end:
-            raise Cut("the body ended early")
+        raise Cut("the body ended early")
 
 
 def fetch_file(
@@ -100,32 +105,31 @@ def fetch_file(
 ) -> str:
     """Fetch ``file`` to ``target`` from the first of ``sources`` that serves it; returns its SHA-256.
 
-    What an earlier attempt left is taken up. A wrong hash fetches the file once more, from the next source if there
+    What an earlier attempt left is taken up. A wrong hash fetches the file once more, from another source if there
     is one, then raises HubError with both values; so does the failure of every source, naming each.
     """
-    try:
-        # What a power cut took from an earlier attempt only the hash can show.
-        with Partial(target, file.size, resume=(file.sha256 or file.blob) is not None) as partial:
-            for order in (sources, [*sources[1:], *sources[:1]]):
-                progress(partial.fetched)
-                found = from_any(order, file, partial, connections, limit or RateLimit(None), progress, sleep)
-                if (wrong := mismatch(file, partial, found)) is None:
-                    partial.publish()
-                    return found
-                partial.forget()
-                progress(-file.size)
-    except OSError as error:
-        raise HubError(f"cannot write {target}: {error.strerror}", "free some space, or mend the rights") from error
+    wrong = ""
+    with Partial(target, file.size, file.identity) as partial:
+        for _ in range(2):
+            progress(partial.fetched)
+            found, source = from_any(sources, file, partial, connections, limit or RateLimit(None), progress, sleep)
+            if not (wrong := mismatch(file, partial, found)):
+                partial.publish()
+                return found
+            sources = [other for other in sources if other is not source] or sources
+            partial.forget()
+            progress(-file.size)
+        partial.discard()
     raise HubError(wrong, "this is another file than the one that is locked, or a damaged one: do not use it")
 
 
-def mismatch(file: RemoteFile, partial: Partial, found: str) -> str | None:
-    """What is wrong with the fetched bytes, with both values."""
+def mismatch(file: RemoteFile, partial: Partial, found: str) -> str:
+    """What is wrong with the fetched bytes, with both values; empty when nothing is."""
     if file.sha256 is not None:
-        return None if found == file.sha256 else f"{file.name} has SHA-256 {found}, not {file.sha256}"
+        return "" if found == file.sha256 else f"{file.name} has SHA-256 {found}, not {file.sha256}"
     if file.blob is not None and (blob := git_blob_of(partial.path)) != file.blob:
         return f"{file.name} has git's SHA-1 {blob}, not {file.blob}"
-    return None
+    return ""
 
 
 def from_any(
@@ -136,17 +140,26 @@ def from_any(
     limit: RateLimit,
     progress: OnProgress,
     sleep: Callable[[float], object],
-) -> str:
+) -> tuple[str, Source]:
+    """The SHA-256 of what was fetched, and which source served the end of it. Raises HubError."""
     failed: list[HubError] = []
-    for source in sources:
-        fetch = Fetch(source, file, partial, limit, progress, sleep)
+    for place, source in enumerate(sources):
+        patience = PATIENCE if place == len(sources) - 1 else SHORT_PATIENCE
         try:
-            return run(fetch, connections)
+            return run(Fetch(source, file, partial, limit, progress, patience, sleep), connections), source
         except SourceFailed as error:
             failed.append(error)
-    if len(failed) == 1:
-        raise failed[0]
-    raise HubError("; ".join(error.message for error in failed) or f"{file.name} has no source", "try again later")
+        if file.identity is None:  # nothing would show that two sources have different files
+            progress(-partial.fetched)
+            partial.forget()
+    raise all_failed(failed)
+
+
+def all_failed(failed: Sequence[EdgeError]) -> EdgeError:
+    """Several failures as one that names each, with the hint of the gravest: other bytes than the locked ones."""
+    failed = sorted(failed, key=lambda error: isinstance(error, LockError), reverse=True)
+    messages = list(dict.fromkeys(error.message for error in failed))
+    return failed[0] if len(messages) == 1 else HubError("; ".join(messages), failed[0].hint)
 
 
 def run(fetch: Fetch, connections: int) -> str:
@@ -155,6 +168,7 @@ def run(fetch: Fetch, connections: int) -> str:
     The threads are daemons: Ctrl-C need not wait for a connection that is stuck.
     """
     ended: queue.SimpleQueue[BaseException | str | None] = queue.SimpleQueue()
+    threads: list[threading.Thread] = []
 
     def start(work: Callable[..., str | None], *arguments: object) -> None:
         def call() -> None:
@@ -163,7 +177,8 @@ def run(fetch: Fetch, connections: int) -> str:
             except BaseException as error:
                 ended.put(error)
 
-        threading.Thread(target=call, daemon=True).start()
+        threads.append(threading.Thread(target=call, daemon=True))
+        threads[-1].start()
 
     spans = fetch.partial.spans(connections)
     start(fetch.partial.digest, fetch.stopped)
@@ -171,14 +186,17 @@ def run(fetch: Fetch, connections: int) -> str:
         start(fetch.span, *span)
     digest = ""
     try:
-        for _ in range(len(spans) + 1):
+        for _ in threads:
             result = wait_for(ended)
             if isinstance(result, BaseException):
                 raise result
             digest = result or digest
-    except BaseException:
+    except BaseException as error:
         fetch.stopped.set()
         fetch.partial.wake()
+        if isinstance(error, Exception):  # the next source should find the file at rest
+            for thread in threads:
+                thread.join(timeout=2)
         raise
     return digest
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from edge.errors import HubError
 from edge.hashing import sha256_of
 from edge.hub.source import Body, Listing, RemoteFile, SourceFailed
+from edge.lock_file import check_file_name, fits, read_lock
 
 BLOCK = 1 << 20
+LOCK = "models.lock"
 
 
 class Folder:
@@ -37,10 +39,14 @@ class Folder:
         return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in files}
 
     def listing(self) -> Listing:
+        """The files that may be fetched, with the hashes of a ``models.lock`` that lies beside them."""
         try:
-            return Listing(tuple(RemoteFile(name, size) for name, size in self._sizes.items()))
+            models = read_lock(self.path / LOCK, missing_ok=True)
+            hashes = {(file.name, file.size): file.sha256 for model in models.values() for file in model.files}
+            sizes = {name: size for name, size in self._sizes.items() if fits(check_file_name, name)}
         except OSError as error:
             raise HubError(f"{self.where} cannot be read: {error.strerror}", "mend its rights") from error
+        return Listing(tuple(RemoteFile(name, size, hashes.get((name, size))) for name, size in sizes.items()))
 
     def _find(self, file: RemoteFile) -> str | None:
         """The file by its name, below the name of a folder if need be; else the one whose SHA-256 is right."""
@@ -63,6 +69,7 @@ class Folder:
                 raise SourceFailed(f"{self.where} has no {file.name} of {file.size} bytes", "try another source")
             with (self.path / name).open("rb") as handle:
                 handle.seek(start)
-                yield Body(start, iter(lambda: handle.read(BLOCK), b""))
+                pieces = (handle.read(min(BLOCK, end - at)) for at in range(start, end, BLOCK))
+                yield Body(start, pieces)
         except OSError as error:
             raise SourceFailed(f"{self.where}: {file.name}: {error.strerror}", "try another source") from error

@@ -19,10 +19,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
-from edge import lock
 from edge.errors import HubError
 from edge.hub import http
-from edge.hub.source import Body, Listing, RemoteFile
+from edge.hub.source import Body, Cut, Listing, RemoteFile, listed_file, listing
 
 ENDPOINT = "https://huggingface.co"
 
@@ -40,17 +39,16 @@ class HuggingFace:
         return f"Hugging Face {self.repo}"
 
     def listing(self) -> Listing:
+        if self._token and not self._token.isascii():
+            raise HubError("HF_TOKEN holds characters that no token has", "copy it again, or unset it")
         try:
             info = HfApi(self.endpoint, token=self._token).model_info(
                 self.repo, revision=self.revision, files_metadata=True
             )
         except GatedRepoError as error:
-            raise HubError(
-                f"{self.where}: its owner grants access to each user",
-                f"ask for it at {self.endpoint}/{self.repo}, then set HF_TOKEN to a token of yours",
-            ) from error
+            raise HubError(f"{self.where}: its owner grants access to each user", self._hint) from error
         except RevisionNotFoundError as error:
-            raise HubError(f"{self.where}: there is no revision {self.revision}", "leave out --revision") from error
+            raise HubError(f"{self.where}: there is no revision {self.revision}", "its owner removed it") from error
         except RepositoryNotFoundError as error:
             raise HubError(
                 f"{self.where}: there is no such model", "check the name; a private one needs HF_TOKEN"
@@ -58,26 +56,33 @@ class HuggingFace:
         except OfflineModeIsEnabled as error:
             raise HubError(f"{self.where}: HF_HUB_OFFLINE is set", "unset it to use the network") from error
         except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", "an error")
-            raise HubError(f"{self.where}: the hub answered {status}", "try again later") from error
+            status = error.response.status_code
+            if status in http.TRANSIENT:
+                raise Cut(f"the hub answered {status}", http.retry_after(error.response.headers)) from error
+            hint = "HF_TOKEN is not accepted" if status == 401 and self._token else "try again later"
+            raise HubError(f"{self.where}: the hub answered {status}", hint) from error
         except Exception as error:  # the HTTP library below the client, and its errors, change with its version
-            raise HubError(f"{self.where}: cannot be reached: {type(error).__name__}", "check the network") from error
+            reason = f"cannot be reached: {type(error).__name__}"
+            raise HubError(f"{self.where}: {reason}", http.network_hint()) from error
         files = tuple(
-            RemoteFile(
-                file.rfilename,
-                file.size or 0,
-                file.lfs.sha256 if file.lfs else None,
-                None if file.lfs else file.blob_id,
-            )
+            listed_file(self.where, file.rfilename, file.size, file.lfs.sha256)
+            if file.lfs
+            else listed_file(self.where, file.rfilename, file.size, blob=file.blob_id)
             for file in info.siblings or ()
         )
         licence = info.card_data.get("license") if info.card_data else None
-        return Listing(files, lock.Source("huggingface", self.repo, info.sha), licence)
+        return listing(files, "huggingface", self.repo, info.sha, licence)
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
         url = f"{self.endpoint}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(file.name)}"
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        return http.get(self.where, url, file, start, end, headers)
+        return http.get(self.where, url, file, start, end, headers, self._hint)
+
+    @property
+    def _hint(self) -> str:
+        if self._token:
+            return f"the token in use is not enough: ask for access at {self.endpoint}/{self.repo}"
+        return f"ask for access at {self.endpoint}/{self.repo}, then set HF_TOKEN to a token of yours"
 
 
 def cache_of(repo: str) -> Path:

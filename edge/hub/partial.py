@@ -24,25 +24,37 @@ def partial_path(target: Path) -> Path:
 class Partial:
     """The chunks of ``target`` that are still to fetch. Any thread may call ``put``; one calls ``digest``."""
 
-    def __init__(self, target: Path, size: int, *, resume: bool = True) -> None:
-        """Without ``resume``, what an earlier process left does not count."""
+    def __init__(self, target: Path, size: int, identity: str | None) -> None:
+        """What an earlier process left counts only where ``identity``, a hash of the whole, is known and the same.
+
+        Only the hash can show what a power cut took from it.
+        """
         self.target, self.size = target, size
+        self._first_line = f"{identity} in chunks of {CHUNK}"
         self.path = partial_path(target)
         self.list = target.with_name(target.name + ".chunks")
         self._lock = threading.Condition()
-        if not resume:
-            self.list.unlink(missing_ok=True)
-        self._done = self._read_list()
+        noted = self._read_list() if identity else None
+        self._done = noted or set()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         os.truncate(self._file, size)
-        self._lines = self.list.open("a", encoding="ascii")
+        self._lines = self.list.open("w" if noted is None else "r+", encoding="ascii", newline="\n")
+        self._write_list()
 
-    def _read_list(self) -> set[int]:
-        """Chunks noted before; a line cut short by a kill is none, nor is any where the bytes are gone."""
+    def _write_list(self) -> None:
+        """The list as it is known: nothing of a line that a kill cut short stays in it."""
+        self._lines.seek(0)
+        self._lines.write("".join(f"{line}\n" for line in (self._first_line, *sorted(self._done))))
+        self._lines.truncate()
+        self._lines.flush()
+
+    def _read_list(self) -> set[int] | None:
+        """Chunks noted before; a line cut short by a kill is none. None where nothing before counts."""
         if not self.list.is_file() or not self.path.is_file() or self.path.stat().st_size != self.size:
-            self.list.unlink(missing_ok=True)
-            return set()
-        lines = self.list.read_text(encoding="ascii", errors="replace").split("\n")[:-1]
+            return None
+        first, *lines = self.list.read_text(encoding="ascii", errors="replace").split("\n")[:-1] or [""]
+        if first != self._first_line:
+            return None
         return {int(line) for line in lines if line.isdecimal() and int(line) < self.chunks}
 
     @property
@@ -109,10 +121,10 @@ class Partial:
         with self.path.open("rb") as file:
             for chunk in range(self.chunks):
                 with self._lock:
-                    while chunk not in self._done:
-                        if stopped.is_set():
-                            return ""
+                    while chunk not in self._done and not stopped.is_set():
                         self._lock.wait(timeout=1)
+                if stopped.is_set():
+                    return ""
                 hasher.update(file.read(self._length(chunk)))
         return hasher.hexdigest()
 
@@ -127,7 +139,13 @@ class Partial:
         """Begin again: nothing that was fetched counts."""
         with self._lock:
             self._done.clear()
-            self._lines.truncate(0)
+            self._write_list()
+
+    def discard(self) -> None:
+        """Remove what was fetched."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+        self.list.unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge import lock
 from edge.errors import HubError
+from edge.lock_file import LICENCE, REVISION, SHA256, fits
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class RemoteFile:
     size: int
     sha256: str | None = None
     blob: str | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """What tells this content from any other; None where the source does not say."""
+        return self.sha256 or self.blob
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Source(Protocol):
     def where(self) -> str: ...
 
     def listing(self) -> Listing:
-        """Raises HubError saying what is wrong and what to do."""
+        """Raises Cut, and HubError saying what is wrong and what to do."""
         ...
 
     def open(self, file: RemoteFile, start: int, end: int) -> AbstractContextManager[Body]:
@@ -64,3 +70,16 @@ class Cut(Exception):
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
         self.wait = wait
+
+
+def listed_file(where: str, name: Any, size: Any, sha256: Any = None, blob: Any = None) -> RemoteFile:
+    """An entry of a hub's listing, which may hold anything. Raises HubError for one that makes no sense."""
+    if not isinstance(name, str) or type(size) is not int or not 0 <= size < 1 << 50:
+        raise HubError(f"{where} lists {str(name)[:60]!r} with {str(size)[:60]!r} bytes", "try another source")
+    known = sha256.lower() if isinstance(sha256, str) else None
+    return RemoteFile(name, size, fits(SHA256, known), blob.lower() if isinstance(blob, str) else None)
+
+
+def listing(files: tuple[RemoteFile, ...], hub: str, repo: str, revision: Any = None, licence: Any = None) -> Listing:
+    """A hub's listing; what it says of revision and licence is left out where no lock could hold it."""
+    return Listing(files, lock.Source(hub, repo, fits(REVISION, revision)), fits(LICENCE, licence))

@@ -124,10 +124,10 @@ def test_the_token_stays_with_the_hub(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_torn_list_of_chunks_loses_only_its_last(tmp_path: Path) -> None:
     """A kill in the middle of a line must not make another chunk of it."""
     target = tmp_path / NAME
-    with partial.Partial(target, SIZE) as some:
+    with partial.Partial(target, SIZE, FILE.sha256) as some:
         for chunk in range(12):
             some.put(chunk, DATA[chunk * CHUNK : (chunk + 1) * CHUNK])
     text = some.list.read_text()
     some.list.write_text(text[:-2])  # "11\n" becomes "1"
-    with partial.Partial(target, SIZE) as again:
+    with partial.Partial(target, SIZE, FILE.sha256) as again:
         assert again.gap(0, SIZE) == (11 * CHUNK, SIZE)
