@@ -77,7 +77,7 @@ def test_it_is_free_after_a_failure(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_locked(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(StoreError, match="cannot lock .*choose another place"),
+        pytest.raises(StoreError, match=r"cannot lock .*choose another place"),
         only_one(tmp_path / "file" / "m.lock", "m", print),
     ):
         pass

@@ -7,7 +7,7 @@ import pytest
 from edge.hub.backoff import MOST, PATIENCE, RateLimit, wait_before
 
 
-@pytest.mark.parametrize(("attempt", "longest"), [(1, 0.5), (2, 1), (3, 2), (5, 8), (30, MOST), (2_000, MOST)])
+@pytest.mark.parametrize(("attempt", "longest"), [(1, 0.5), (2, 1), (3, 2), (5, 8), (30, MOST)])
 def test_doubling_half_of_it_by_chance(attempt: int, longest: float) -> None:
     assert wait_before(attempt, None, 0) == longest / 2
     assert wait_before(attempt, None, 0.5) == longest * 3 / 4
