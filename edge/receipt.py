@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,7 +52,8 @@ def read_receipt(folder: Path) -> Receipt:
     try:
         content = json.loads((folder / NAME).read_text(encoding="utf-8"))
         files = {str(name): Fetched(**fetched) for name, fetched in content["files"].items()}
-        return Receipt(files, content["complete"] is True)
+        known = all(re.fullmatch("[0-9a-f]{64}", fetched.sha256) for fetched in files.values())
+        return Receipt(files, content["complete"] is True) if known else Receipt()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Receipt()
 
