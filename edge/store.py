@@ -118,8 +118,17 @@ def report_path(gguf: Path) -> Path:
 def read_report(gguf: Path) -> dict[str, Any]:
     """How the file was made; empty when nothing is known, or the file is no longer the one the report is about."""
     try:
+        report = kept_report(gguf)
+        return report if report.get("bytes") == gguf.stat().st_size else {}
+    except OSError:
+        return {}
+
+
+def kept_report(gguf: Path) -> dict[str, Any]:
+    """What the conversion wrote beside the file, whatever has become of that since; empty when there is nothing."""
+    try:
         report = json.loads(report_path(gguf).read_text(encoding="utf-8"))
-        return report if isinstance(report, dict) and report.get("bytes") == gguf.stat().st_size else {}
+        return report if isinstance(report, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
 

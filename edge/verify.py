@@ -48,8 +48,9 @@ def checkpoint_checks(model: LockedModel, folder: Path) -> list[Check]:
 
 def stored_checks(model: LockedModel, models: Path) -> list[Check]:
     """The converted files of the store, each against the report beside it."""
-    stored = store.levels_of(models, model.name)
-    return [Check(one.path, one.path.name, frozenset(filter(None, [one.report.get("sha256")]))) for one in stored]
+    stored = [one.path for one in store.levels_of(models, model.name)]
+    hashes = {path: store.kept_report(path).get("sha256") for path in stored}  # also of a file that was cut short
+    return [Check(path, path.name, frozenset((sha,) if isinstance(sha, str) else ())) for path, sha in hashes.items()]
 
 
 def gguf_checks(model: LockedModel, folder: Path) -> list[Check]:

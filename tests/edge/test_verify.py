@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from edge import store
 from edge.lock import LockedFile, LockedModel, Output
 from edge.verify import Check, Finding, checkpoint_checks, compare, gguf_checks, stored_checks, verify
@@ -45,12 +47,30 @@ def test_converted_files_against_their_reports(tmp_path: Path) -> None:
         path = store.file_path(tmp_path, "m", level)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(GOOD)
-        store.write_report(path, report)
+        store.write_report(path, {"bytes": len(GOOD), **report})
     assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {
         "m-Q8_0.gguf": "ok",
         "m-Q4_0.gguf": "damaged",
         "m-F16.gguf": "not locked",
     }
+
+
+def test_a_converted_file_that_was_cut_short_is_damaged(tmp_path: Path) -> None:
+    """The bug: a report counts only for a file of its size, so the file was called `not locked`, and all was well."""
+    path = store.file_path(tmp_path, "m", "Q8_0")
+    path.parent.mkdir()
+    path.write_bytes(GOOD[:5])
+    store.write_report(path, {"bytes": len(GOOD), "sha256": sha256(GOOD)})
+    assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {"m-Q8_0.gguf": "damaged"}
+
+
+@pytest.mark.parametrize("sha", [None, 5, ["a"]])
+def test_a_report_without_a_hash(sha: object, tmp_path: Path) -> None:
+    path = store.file_path(tmp_path, "m", "Q8_0")
+    path.parent.mkdir()
+    path.write_bytes(GOOD)
+    store.write_report(path, {"bytes": len(GOOD), "sha256": sha})
+    assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {"m-Q8_0.gguf": "not locked"}
 
 
 def output(level: str, sha: str, cpu: str = "x86_64") -> Output:
