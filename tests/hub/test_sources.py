@@ -72,7 +72,7 @@ def cached(place: Path, name: str, data: bytes) -> None:
 
 
 def test_the_hubs_own_cache_serves_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("edge.hub.huggingface.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert caches_of(MODEL) == []
     cached(tmp_path / "cache", WEIGHTS, NEEDED[WEIGHTS])
     caches = caches_of(MODEL)
