@@ -75,7 +75,9 @@ def fetch(
     Nothing is asked of anybody when all is there, unchanged since it was fetched. Raises EdgeError.
     """
     receipt = read_receipt(folder)
-    if not only and receipt.holds(folder) and receipt.agrees(model.files):
+    # Files that no lock knows any more are compared with a source's: a person may have wanted it so.
+    agreed = receipt.agrees(model.files, unknown_ok=where.offline or no_network())
+    if not only and receipt.holds(folder) and agreed:
         return Pulled(folder, model, tuple(receipt.files), 0)
     sources, caches = all_sources(model, folder, where)
     pulled = pull(

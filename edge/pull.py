@@ -163,7 +163,7 @@ class Fetching:
         if file.name in self.done:
             return True
         noted = self._receipt.files.get(file.name)
-        if noted is not None and noted.still(path) and file.sha256 in (None, noted.sha256):
+        if noted is not None and noted.still(path) and may_be(file, noted):
             self._keep(file, noted.sha256)
             return True
         try:
@@ -180,6 +180,12 @@ class Fetching:
     def _keep(self, file: RemoteFile, sha256: str) -> None:
         self.learn(replace(self.model, files=(LockedFile(file.name, file.size, sha256),)))
         self.done[file.name] = fetched_now(self.folder / file.name, sha256)
+
+
+def may_be(file: RemoteFile, noted: Fetched) -> bool:
+    """Whether the receipt's word is enough; where the source tells only git's hash, the (small) file is read."""
+    known = file.sha256 == noted.sha256 if file.sha256 else file.blob is None
+    return known and file.size == noted.size
 
 
 def check_room(folder: Path, files: Sequence[RemoteFile]) -> None:

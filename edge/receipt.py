@@ -41,10 +41,13 @@ class Receipt:
         """Whether all that a conversion needs is there, unchanged."""
         return self.complete and all(fetched.still(folder / name) for name, fetched in self.files.items())
 
-    def agrees(self, locked: Iterable[LockedFile]) -> bool:
-        """Whether no file that is there is locked with another hash."""
+    def agrees(self, locked: Iterable[LockedFile], *, unknown_ok: bool = False) -> bool:
+        """Whether every file that is there is locked with its hash; ``unknown_ok``: or not locked at all."""
         hashes = {file.name: file.sha256 for file in locked}
-        return all(fetched.sha256 == hashes.get(name, fetched.sha256) for name, fetched in self.files.items())
+        return all(
+            hashes.get(name, fetched.sha256 if unknown_ok else None) == fetched.sha256
+            for name, fetched in self.files.items()
+        )
 
 
 def read_receipt(folder: Path) -> Receipt:
