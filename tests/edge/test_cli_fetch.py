@@ -119,7 +119,8 @@ def test_a_wanted_change_is_fetched_after_the_lock_forgot_the_model(models: Path
     """The bug: the receipt alone said that all was there, so what the error advises had no effect."""
     serve(tiny())
     done("pull", NAME)
-    changed = {WEIGHTS: OTHER, "generation_config.json": b'{"temperature": 0.5}'}
+    same_size = SMALL["tokenizer_config.json"].replace(b"false", b"true ")
+    changed = {WEIGHTS: OTHER, "generation_config.json": b"{}", "tokenizer_config.json": same_size}
     serve(tiny(changed))
     lock_path(models).unlink()
     done("pull", NAME)
@@ -149,6 +150,17 @@ def test_pull_some_files(models: Path, serve: Serve) -> None:
     assert "never fetched" in error_of(run("pull", NAME, "modeling_tiny.py"))
     done("pull", NAME)
     assert content_of(checkpoint(models)) == NEEDED, "some files are not taken for all"
+
+
+def test_pull_takes_what_the_hubs_own_program_fetched(models: Path, serve: Serve, tmp_path: Path) -> None:
+    snapshot = tmp_path / "cache" / f"models--{REPO.replace('/', '--')}" / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / WEIGHTS).write_bytes(NEEDED[WEIGHTS])
+    hub = serve(tiny())
+    done("pull", NAME)
+    assert set(asked(hub)) == set(SMALL) and content_of(checkpoint(models)) == NEEDED
+    done("pull", NAME, "--local-dir", tmp_path / "other", "--source", "huggingface")
+    assert WEIGHTS in asked(hub), "a source that was chosen is the one that serves"
 
 
 def test_pull_from_modelscope(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,6 +247,27 @@ def test_the_second_source_when_modelscope_does_not_know_the_model(error_status:
     assert content_of(tmp_path) == NEEDED
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Success": false, "Message": "no", "Data": {"Files": []}}',
+        b'{"Success": true, "Data": null}',
+        b'{"Success": true, "Data": {"Files": [{"Path": "config.json", "Size": -1}]}}',
+        b'{"Success": true, "Data": {"Files": [{"Path": 5, "Size": 1}]}}',
+        b"[]",
+        b"<html>please log in</html>",
+        b"\xff",
+    ],
+)
+def test_the_second_source_when_modelscope_answers_200_and_nonsense(body: bytes, tmp_path: Path) -> None:
+    faults = [Rule("*", Status(200, body=body), on="api", times=None)]
+    with ModelScopeDouble([tiny()], faults) as first, HuggingFaceDouble([tiny()]) as second:
+        with pytest.raises(HubError, match="ModelScope"):
+            pull(MODEL, tmp_path, [at(first)])
+        pull(MODEL, tmp_path, [at(first), at(second)])
+    assert content_of(tmp_path) == NEEDED
+
+
 def test_a_listing_that_modelscope_cut_is_not_used(tmp_path: Path) -> None:
     """It ends after 3,000 entries and does not say so: what is needed may be missing."""
     many = {f"assets/{i}.txt": b"" for i in range(3_000)}

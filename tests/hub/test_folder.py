@@ -45,6 +45,16 @@ def test_the_nearest_to_the_top_of_several_with_the_name(tmp_path: Path) -> None
         assert (body.first, b"".join(body.blocks)) == (0, b"mine!")
 
 
+def test_by_name_alone_where_no_hash_is_known(tmp_path: Path) -> None:
+    stick = put(tmp_path / "stick", "a/my-config.json", b"other")
+    wanted = RemoteFile("config.json", 5)
+    with pytest.raises(SourceFailed), Folder(stick).open(wanted, 0, 5):
+        pass
+    put(stick, "models/tiny/config.json", b"mine!")
+    with Folder(stick).open(wanted, 0, 5) as body:
+        assert b"".join(body.blocks) == b"mine!"
+
+
 def test_from_any_byte_on(tmp_path: Path) -> None:
     with Folder(put(tmp_path / "stick", WEIGHTS)).open(FILE, 1_000, 2_000) as body:
         assert body.first == 1_000 and b"".join(body.blocks).startswith(DATA[1_000:2_000])
