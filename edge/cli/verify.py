@@ -17,7 +17,6 @@ from edge.conversion import rebuild
 from edge.errors import ModelNotFound
 from edge.fetch import From, fetch, find_model, holding
 from edge.lock import LockedModel, Output
-from edge.user_lock import known_models
 from edge.verify import Finding, checkpoint_checks, compare, gguf_checks, stored_checks, verify
 
 
@@ -50,7 +49,7 @@ def verify_command(
         if repair:
             fetch_again(wanted, models, place, findings, where, quiet or as_json)
             findings = look(wanted, models, place, folder is not None, quiet or as_json)
-        comparisons = compare_again(known_models(models)[wanted.name], place, models, quiet or as_json) if again else []
+        comparisons = compare_again(wanted, place, models, quiet or as_json) if again else []
     show(wanted, findings, comparisons, as_json, quiet)
 
 

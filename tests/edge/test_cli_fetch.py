@@ -150,6 +150,8 @@ def test_pull_some_files(models: Path, serve: Serve) -> None:
     assert "never fetched" in error_of(run("pull", NAME, "modeling_tiny.py"))
     done("pull", NAME)
     assert content_of(checkpoint(models)) == NEEDED, "some files are not taken for all"
+    done("pull", NAME, "merges.txt")
+    assert (checkpoint(models) / "merges.txt").is_file(), "and more than all can be had"
 
 
 def test_pull_takes_what_the_hubs_own_program_fetched(models: Path, serve: Serve, tmp_path: Path) -> None:
@@ -199,6 +201,13 @@ def test_a_repository_that_no_lock_knows_gets_an_entry(models: Path, serve: Serv
     assert (entry.sources[0].repo, entry.sources[0].revision) == ("Some/Model", repo.head)
     assert len(entry.files) == len(NEEDED) and content_of(checkpoint(models, "some--model")) == NEEDED
     assert "nothing to fetch" in done("pull", "some--model").stdout
+
+
+def test_a_repository_of_modelscope_that_no_lock_knows(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelScopeDouble([repository("Some/Model", NEEDED)]) as hub:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.endpoint)
+        done("pull", "Some/Model", "--source", "modelscope")
+    assert [source.hub for source in read_lock(lock_path(models))["some--model"].sources] == ["modelscope"]
 
 
 @pytest.mark.parametrize(
@@ -458,6 +467,13 @@ def test_rebuild(models: Path, convertible: HuggingFaceDouble) -> None:
     assert result.exit_code == 0 and rows[0]["locked"] is None
     assert "Q8_0: nothing to compare with" in done("verify", NAME, "--rebuild").stdout
     assert [path.name for path in (models / NAME).rglob(".rebuild-*")] == []
+
+
+def test_rebuild_of_what_no_lock_knows(models: Path, tmp_path: Path) -> None:
+    """The bug: a KeyError. The folder had a file to look at, but the repository no entry."""
+    (tmp_path / "m-Q8_0.gguf").write_bytes(b"who knows")
+    error = error_of(run("verify", "Some/Model", "--folder", tmp_path, "--rebuild"))
+    assert "no output of some--model" in error
 
 
 def test_rebuild_without_any_output(models: Path, pulled: HuggingFaceDouble) -> None:
