@@ -1,0 +1,56 @@
+"""A file is the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert.durable import publish, write_text
+
+
+def test_publish_replaces(tmp_path: Path) -> None:
+    (tmp_path / "a.partial").write_text("new")
+    (tmp_path / "a").write_text("old")
+    publish(tmp_path / "a.partial", tmp_path / "a")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "new")]
+
+
+def test_text_is_the_same_bytes_on_every_system(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "你好\n")
+    assert (tmp_path / "a").read_bytes() == "你好\n".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_text(tmp_path / "a", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot open a folder")
+def test_bytes_are_on_disk_before_the_name_and_the_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another order a power cut could leave an empty file under the right name."""
+    steps: list[str] = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        steps.append("sync folder" if os.path.samestat(os.fstat(descriptor), tmp_path.stat()) else "sync file")
+        real_fsync(descriptor)
+
+    def replace(self: Path, target: Any) -> Path:
+        steps.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    write_text(tmp_path / "a", "new")
+    assert steps == ["sync file", "rename", "sync folder"]

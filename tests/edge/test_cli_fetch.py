@@ -1,0 +1,480 @@
+"""pull, lock, verify and convert by a model's name, as a person types them, against doubles of the hubs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge.busy import only_one
+from edge.cli.fetching import Rate
+from edge.cli.main import cli
+from edge.hub.backoff import RateLimit
+from edge.lock import LockedFile, LockedModel
+from edge.lock_file import read_lock, write_lock
+from edge.user_lock import lock_path
+from tests.conftest import LeftLoopback
+from tests.edge.tiny_hub import MODEL, NAME, NEEDED, REPO, SMALL, TINY, WEIGHTS, asked, content_of, sha256, tiny
+from tests.hub.content import Repository, repository, repository_of
+from tests.hub.huggingface import HuggingFaceDouble
+from tests.hub.modelscope import ModelScopeDouble
+
+OTHER = bytes(len(NEEDED[WEIGHTS]))
+TOTAL = sum(map(len, NEEDED.values()))
+Serve = Callable[..., HuggingFaceDouble]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The models folder, not made yet; the shipped lock has one model, whose hashes are not known."""
+    write_lock(tmp_path / "shipped.lock", {NAME: MODEL})
+    monkeypatch.setenv("EDGE_LOCK", str(tmp_path / "shipped.lock"))
+    monkeypatch.setenv("EDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("edge.hub.huggingface.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    for hub in ("HF_ENDPOINT", "MODELSCOPE_DOMAIN"):
+        monkeypatch.setenv(hub, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path / "home" / "models"
+
+
+@pytest.fixture
+def serve(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Start a double of Hugging Face with a repository; it takes the place of an earlier one."""
+    started: list[HuggingFaceDouble] = []
+
+    def start(repo: Repository) -> HuggingFaceDouble:
+        hub = HuggingFaceDouble([repo])
+        started.append(hub.__enter__())
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        return hub
+
+    yield start
+    for hub in started:
+        hub.__exit__(None)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def done(*arguments: str | Path) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def error_of(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in result.output
+    return errors[0]
+
+
+def checkpoint(models: Path, name: str = NAME) -> Path:
+    return models / name / "checkpoint"
+
+
+# --- edge pull
+
+
+def test_pull_tells_what_was_done_and_does_it_once(models: Path, serve: Serve) -> None:
+    hub = serve(tiny())
+    first = json.loads(done("pull", NAME, "--json").stdout)
+    assert first == {
+        "model": NAME,
+        "folder": str(checkpoint(models)),
+        "files": sorted(NEEDED, key=lambda name: (name == WEIGHTS, name != "config.json", name)),
+        "fetched_bytes": TOTAL,
+        "licence": "apache-2.0",
+    }
+    assert content_of(checkpoint(models)) == NEEDED
+    before = len(hub.requests)
+    again = done("pull", NAME)
+    assert "5 files, nothing to fetch, licence apache-2.0" in again.stdout and len(hub.requests) == before
+
+
+def test_pull_keeps_the_hashes_and_refuses_others_later(models: Path, serve: Serve) -> None:
+    serve(tiny())
+    done("pull", "Tiny:1B", "-q")
+    kept = {file.name: file.sha256 for file in read_lock(lock_path(models))[NAME].files}
+    assert kept == {name: sha256(data) for name, data in NEEDED.items()}
+    serve(tiny({WEIGHTS: OTHER}))
+    os.utime(checkpoint(models) / WEIGHTS)  # so that it looks again
+    error = error_of(run("pull", NAME))
+    assert kept[WEIGHTS] in error and sha256(OTHER) in error
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_a_wanted_change_is_fetched_after_the_lock_forgot_the_model(models: Path, serve: Serve) -> None:
+    """The bug: the receipt alone said that all was there, so what the error advises had no effect."""
+    serve(tiny())
+    done("pull", NAME)
+    same_size = SMALL["tokenizer_config.json"].replace(b"false", b"true ")
+    changed = {WEIGHTS: OTHER, "generation_config.json": b"{}", "tokenizer_config.json": same_size}
+    serve(tiny(changed))
+    lock_path(models).unlink()
+    done("pull", NAME)
+    assert content_of(checkpoint(models)) == {**NEEDED, **changed}
+
+
+def test_a_lost_lock_is_written_again_without_a_download(models: Path, serve: Serve) -> None:
+    serve(tiny())
+    done("pull", NAME)
+    before = lock_path(models).read_bytes()
+    lock_path(models).unlink()
+    assert json.loads(done("pull", NAME, "--json").stdout)["fetched_bytes"] == 0
+    assert lock_path(models).read_bytes() == before
+
+
+def test_pull_into_another_folder(models: Path, serve: Serve, tmp_path: Path) -> None:
+    hub = serve(tiny())
+    done("pull", NAME, "--local-dir", tmp_path / "here")
+    assert content_of(tmp_path / "here") == NEEDED and not checkpoint(models).exists()
+    assert set(asked(hub)) == set(NEEDED)
+
+
+def test_pull_some_files(models: Path, serve: Serve) -> None:
+    hub = serve(tiny())
+    done("pull", NAME, "tokenizer*", "config.json")
+    assert set(asked(hub)) == {"tokenizer.json", "tokenizer_config.json", "config.json"}
+    assert "never fetched" in error_of(run("pull", NAME, "modeling_tiny.py"))
+    done("pull", NAME)
+    assert content_of(checkpoint(models)) == NEEDED, "some files are not taken for all"
+    done("pull", NAME, "merges.txt")
+    assert (checkpoint(models) / "merges.txt").is_file(), "and more than all can be had"
+
+
+def test_pull_takes_what_the_hubs_own_program_fetched(models: Path, serve: Serve, tmp_path: Path) -> None:
+    snapshot = tmp_path / "cache" / f"models--{REPO.replace('/', '--')}" / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / WEIGHTS).write_bytes(NEEDED[WEIGHTS])
+    hub = serve(tiny())
+    done("pull", NAME)
+    assert set(asked(hub)) == set(SMALL) and content_of(checkpoint(models)) == NEEDED
+    done("pull", NAME, "--local-dir", tmp_path / "other", "--source", "huggingface")
+    assert WEIGHTS in asked(hub), "a source that was chosen is the one that serves"
+
+
+def test_pull_from_modelscope(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelScopeDouble([tiny()]) as hub:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.endpoint)
+        done("pull", NAME, "--source", "modelscope")
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_pull_goes_to_the_next_hub_by_itself(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelScopeDouble([tiny()]) as hub:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.endpoint)
+        done("pull", NAME)
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_pull_takes_a_vanished_revision_from_the_branch(models: Path, serve: Serve, tmp_path: Path) -> None:
+    gone = replace(MODEL.sources[0], revision="f" * 40)
+    weights = LockedFile(WEIGHTS, len(NEEDED[WEIGHTS]), sha256(NEEDED[WEIGHTS]))
+    write_lock(tmp_path / "shipped.lock", {NAME: replace(MODEL, sources=(gone,), files=(weights,))})
+    serve(tiny({WEIGHTS: OTHER}))
+    assert sha256(OTHER) in error_of(run("pull", NAME))
+    serve(tiny())
+    done("pull", NAME)
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_an_unknown_name_suggests_the_nearest(models: Path) -> None:
+    assert f"did you mean {NAME}?" in error_of(run("pull", "tiny-1c"))
+
+
+def test_a_repository_that_no_lock_knows_gets_an_entry(models: Path, serve: Serve) -> None:
+    repo = serve(repository("Some/Model", NEEDED)).repositories["Some/Model"]
+    assert json.loads(done("pull", "Some/Model", "--json").stdout)["model"] == "some--model"
+    entry = read_lock(lock_path(models))["some--model"]
+    assert (entry.sources[0].repo, entry.sources[0].revision) == ("Some/Model", repo.head)
+    assert len(entry.files) == len(NEEDED) and content_of(checkpoint(models, "some--model")) == NEEDED
+    assert "nothing to fetch" in done("pull", "some--model").stdout
+
+
+def test_a_repository_of_modelscope_that_no_lock_knows(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelScopeDouble([repository("Some/Model", NEEDED)]) as hub:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.endpoint)
+        done("pull", "Some/Model", "--source", "modelscope")
+    assert [source.hub for source in read_lock(lock_path(models))["some--model"].sources] == ["modelscope"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("2M", 2 << 20), ("500k", 500 << 10), ("1.5g", 1.5 * (1 << 30)), ("64", 64), ("10K", 10 << 10)]
+)
+def test_a_rate(text: str, rate: float) -> None:
+    assert Rate().convert(text, None, None) == rate
+
+
+@pytest.mark.parametrize("text", ["0", "fast", "-5k", "2MB", "2 M", "1e9", ""])
+def test_no_rate(text: str, models: Path) -> None:
+    result = run("pull", NAME, "--limit-rate", text)
+    assert result.exit_code == 2 and "is not a rate such as 500k or 2M" in result.stderr
+
+
+def test_the_rate_reaches_the_download(models: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(RateLimit.__init__, "__defaults__", (lambda: 0.0, slept.append))
+    serve(tiny())
+    done("pull", NAME, "--limit-rate", "1k")
+    assert max(slept) >= len(NEEDED["tokenizer.json"]) / 1024
+
+
+def test_a_second_process_waits_and_says_so(models: Path, serve: Serve) -> None:
+    serve(tiny())
+    with only_one(models / ".locks" / f"{NAME}.lock", NAME, print):
+        second = subprocess.Popen(
+            [sys.executable, "-m", "edge", "pull", NAME], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr is not None
+        assert second.stderr.readline() == f"another process works on {NAME}; waiting for it to end\n"
+        assert not checkpoint(models).exists()
+    output, errors = second.communicate(timeout=30)
+    assert second.returncode == 0, errors
+    assert "5 files" in output and content_of(checkpoint(models)) == NEEDED
+
+
+# --- without a network
+
+
+@pytest.fixture(params=["--offline", "HF_HUB_OFFLINE"])
+def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Run a command without a network: whoever only tries to use one fails the test, caught or not."""
+    tried: list[Any] = []
+
+    def refuse(*arguments: Any, **_: Any) -> Any:
+        tried.append(arguments)
+        raise LeftLoopback(f"offline, and yet: {arguments}")
+
+    def offline_run(*arguments: str | Path) -> Result:
+        with monkeypatch.context() as patch:
+            for name in ("connect", "connect_ex", "sendto"):
+                patch.setattr(socket.socket, name, refuse)
+            patch.setattr(socket, "getaddrinfo", refuse)
+            if request.param == "HF_HUB_OFFLINE":
+                patch.setenv("HF_HUB_OFFLINE", "1")
+                return run(*arguments)
+            return run(*arguments, "--offline")
+
+    yield offline_run
+    assert tried == []
+
+
+def test_offline_with_everything_there(models: Path, serve: Serve, offline: Callable[..., Result]) -> None:
+    hub = serve(tiny())
+    done("pull", NAME)
+    before = len(hub.requests)
+    assert "nothing to fetch" in offline("pull", NAME).stdout
+    lock_path(models).unlink()
+    assert "nothing to fetch" in offline("pull", NAME).stdout, "nor does it need the lock"
+    assert len(hub.requests) == before
+
+
+def test_offline_from_a_folder(models: Path, serve: Serve, offline: Callable[..., Result], tmp_path: Path) -> None:
+    hub = serve(tiny())
+    for name, data in NEEDED.items():
+        (tmp_path / "stick").mkdir(exist_ok=True)
+        (tmp_path / "stick" / name).write_bytes(data)
+    result = offline("pull", NAME, "--source", tmp_path / "stick", "--source", "huggingface")
+    assert result.exit_code == 0, result.output
+    assert content_of(checkpoint(models)) == NEEDED and hub.requests == []
+
+
+@pytest.mark.parametrize("command", ["pull", "convert", "lock"])
+def test_offline_with_nothing_there(
+    command: str, models: Path, serve: Serve, offline: Callable[..., Result], request: pytest.FixtureRequest
+) -> None:
+    hub = serve(tiny())
+    error = error_of(offline(command, NAME))
+    assert request.node.callspec.params["offline"] in error and "forbids the network" in error
+    assert "--source" in error and hub.requests == []
+
+
+def test_offline_with_a_damaged_file(models: Path, serve: Serve, offline: Callable[..., Result]) -> None:
+    hub = serve(tiny())
+    done("pull", NAME)
+    (checkpoint(models) / WEIGHTS).unlink()
+    before = len(hub.requests)
+    assert "is not whole" in error_of(offline("pull", NAME)) and len(hub.requests) == before
+    assert "forbids the network" in error_of(offline("verify", NAME, "--repair"))
+
+
+# --- edge lock
+
+
+def test_lock_prints_an_entry_that_a_lock_can_hold(models: Path, serve: Serve, tmp_path: Path) -> None:
+    hub = serve(tiny())
+    printed = done("lock", NAME).stdout
+    (tmp_path / "printed.lock").write_text(printed)
+    assert read_lock(tmp_path / "printed.lock") == read_lock(lock_path(models))
+    entry = read_lock(lock_path(models))[NAME]
+    assert {file.name: file.sha256 for file in entry.files} == {name: sha256(data) for name, data in NEEDED.items()}
+    assert entry.sources[0].revision == hub.repositories[REPO].head and entry.architecture == "Qwen2ForCausalLM"
+    assert set(asked(hub)) == set(SMALL)
+
+
+def test_what_was_locked_is_what_is_fetched(models: Path, serve: Serve) -> None:
+    serve(tiny())
+    assert json.loads(done("lock", NAME, "--json").stdout)["context_length"] == 2048
+    serve(tiny({WEIGHTS: OTHER}))
+    assert sha256(OTHER) in error_of(run("pull", NAME))
+    serve(tiny())
+    done("pull", NAME)
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+# --- edge verify
+
+
+@pytest.fixture
+def pulled(models: Path, serve: Serve) -> HuggingFaceDouble:
+    """A hub from which the model was fetched; its record begins again here."""
+    hub = serve(tiny())
+    done("pull", NAME)
+    hub.requests.clear()
+    return hub
+
+
+def damage(path: Path) -> None:
+    """Another content; size and time tell nothing."""
+    stat = path.stat()
+    path.write_bytes(bytes(stat.st_size))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_verify_names_missing_and_damaged_files(models: Path, pulled: HuggingFaceDouble) -> None:
+    assert done("verify", NAME).stdout.count(": ok\n") == 5
+    damage(checkpoint(models) / WEIGHTS)
+    (checkpoint(models) / "tokenizer.json").unlink()
+    result = run("verify", NAME, "-q")
+    assert set(result.stdout.splitlines()) == {
+        f"{WEIGHTS}: damaged: SHA-256 is {sha256(OTHER)}, not {sha256(NEEDED[WEIGHTS])}",
+        "tokenizer.json: missing",
+    }
+    assert f"2 of 5 files of {NAME} are missing or damaged; edge verify {NAME} --repair" in error_of(result)
+    found = {file["name"]: file["state"] for file in json.loads(run("verify", NAME, "--json").stdout)["files"]}
+    assert found == {**dict.fromkeys(NEEDED, "ok"), WEIGHTS: "damaged", "tokenizer.json": "missing"}
+    assert pulled.requests == []
+
+
+def test_repair_fetches_the_bad_ones_alone(models: Path, pulled: HuggingFaceDouble) -> None:
+    damage(checkpoint(models) / WEIGHTS)
+    (checkpoint(models) / "tokenizer.json").unlink()
+    assert done("verify", NAME, "--repair").stdout.count(": ok\n") == 5
+    assert set(asked(pulled)) == {WEIGHTS, "tokenizer.json"}
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_repair_asks_nobody_when_all_is_well(models: Path, pulled: HuggingFaceDouble) -> None:
+    done("verify", NAME, "--repair")
+    assert pulled.requests == []
+
+
+def test_verify_another_folder(models: Path, pulled: HuggingFaceDouble, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint(models), tmp_path / "copy")
+    (folder / f"{NAME}-Q8_0.gguf").write_bytes(b"who knows")
+    assert f"{NAME}-Q8_0.gguf: not locked" in done("verify", NAME, "--folder", folder).stdout
+    damage(folder / WEIGHTS)
+    assert "1 of 6 files" in error_of(run("verify", NAME, "--folder", folder))
+    done("verify", NAME)
+    done("verify", NAME, "--folder", folder, "--repair")
+    assert asked(pulled) == [WEIGHTS] and (folder / WEIGHTS).read_bytes() == NEEDED[WEIGHTS]
+
+
+def test_verify_with_nothing_known_or_nothing_there(models: Path, serve: Serve, tmp_path: Path) -> None:
+    assert f"no hash of {NAME} is known; run: edge lock {NAME}" in error_of(run("verify", NAME))
+    assert "no hash of some--model is known" in error_of(run("verify", "Some/Model"))
+    weights = LockedFile(WEIGHTS, len(NEEDED[WEIGHTS]), sha256(NEEDED[WEIGHTS]))
+    write_lock(tmp_path / "shipped.lock", {NAME: replace(MODEL, files=(weights,))})
+    assert f"run: edge pull {NAME}" in error_of(run("verify", NAME))
+
+
+# --- edge convert
+
+
+@pytest.fixture
+def convertible(serve: Serve) -> HuggingFaceDouble:
+    return serve(repository_of(REPO, TINY))
+
+
+def output_of(models: Path) -> LockedModel:
+    return read_lock(lock_path(models))[NAME]
+
+
+def test_convert_by_name_fetches_converts_and_keeps_the_hash(models: Path, convertible: HuggingFaceDouble) -> None:
+    made = json.loads(done("convert", NAME, "-l", "Q8_0,Q4_0", "--no-check", "--json").stdout)
+    by_level = {output["level"]: output for output in made["outputs"]}
+    for level, output in by_level.items():
+        assert Path(output["path"]) == models / NAME / f"{NAME}-{level}.gguf"
+        assert sha256(Path(output["path"]).read_bytes()) == output["sha256"]
+    kept = {output.level: output.sha256 for output in output_of(models).outputs}
+    assert kept == {level: output["sha256"] for level, output in by_level.items()}
+    before = len(convertible.requests)
+    done("convert", NAME, "-l", "Q8_0", "--no-check", "-q")
+    assert len(convertible.requests) == before, "all is there"
+    assert done("verify", NAME).stdout.count(": ok\n") == len(list(TINY.iterdir())) + 2
+    with (models / NAME / f"{NAME}-Q4_0.gguf").open("r+b") as file:
+        file.truncate(1000)
+    assert f"{NAME}-Q4_0.gguf: damaged" in run("verify", NAME).stdout
+
+
+def test_convert_and_run_with_the_gate(models: Path, convertible: HuggingFaceDouble) -> None:
+    assert "gate: passed" in done("convert", "Tiny:1B").stdout
+    answer = done("run", NAME, "你好", "--temp", "0")
+    assert answer.stdout.strip()
+
+
+def test_a_dry_run_fetches_nothing(models: Path, convertible: HuggingFaceDouble) -> None:
+    error_of(run("convert", NAME, "--dry-run"))
+    assert convertible.requests == [] and not checkpoint(models).exists()
+    done("pull", NAME)
+    before = len(convertible.requests)
+    planned = json.loads(done("convert", NAME, "--dry-run", "--json").stdout)
+    assert planned["architecture"] == "qwen2" and len(convertible.requests) == before
+    assert list(models.rglob("*.gguf")) == []
+
+
+def rebuilt(*arguments: str) -> tuple[Result, list[dict[str, str]]]:
+    result = run("verify", NAME, "--rebuild", "--json", *arguments)
+    return result, json.loads(result.stdout)["rebuilt"]
+
+
+def test_rebuild(models: Path, convertible: HuggingFaceDouble) -> None:
+    """The same bytes again; then a lock with another hash; then one with a recipe of another machine."""
+    done("convert", NAME, "-l", "Q8_0", "--no-check", "-q")
+    result, rows = rebuilt()
+    assert result.exit_code == 0 and rows[0]["sha256"] == rows[0]["locked"]
+    assert "Q8_0: the same bytes again" in done("verify", NAME, "--rebuild").stdout
+
+    entry = output_of(models)
+    write_lock(lock_path(models), {NAME: replace(entry, outputs=(replace(entry.outputs[0], sha256="b" * 64),))})
+    result, rows = rebuilt()
+    assert "1 of 1 outputs" in error_of(result) and rows[0]["locked"] == "b" * 64
+
+    write_lock(lock_path(models), {NAME: replace(entry, outputs=(replace(entry.outputs[0], cpu="sparc"),))})
+    result, rows = rebuilt()
+    assert result.exit_code == 0 and rows[0]["locked"] is None
+    assert "Q8_0: nothing to compare with" in done("verify", NAME, "--rebuild").stdout
+    assert [path.name for path in (models / NAME).rglob(".rebuild-*")] == []
+
+
+def test_rebuild_of_what_no_lock_knows(models: Path, tmp_path: Path) -> None:
+    """The bug: a KeyError. The folder had a file to look at, but the repository no entry."""
+    (tmp_path / "m-Q8_0.gguf").write_bytes(b"who knows")
+    error = error_of(run("verify", "Some/Model", "--folder", tmp_path, "--rebuild"))
+    assert "no output of some--model" in error
+
+
+def test_rebuild_without_any_output(models: Path, pulled: HuggingFaceDouble) -> None:
+    assert f"no output of {NAME}; run: edge convert {NAME}" in error_of(run("verify", NAME, "--rebuild"))
