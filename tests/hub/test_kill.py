@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +20,11 @@ import pytest
 
 from edge.hub.partial import CHUNK
 from tests.checkpoints import splitmix64
+from tests.hub.child import environment, of_weights, sent, start, wait_until, write_lock
 from tests.hub.content import repository
 from tests.hub.double import Double
 from tests.hub.faults import Fault, Reset, RetryLater, Rule, ShortBody, Slow, Stall, Status
 from tests.hub.huggingface import HuggingFaceDouble
-from tests.hub.server import Request
 
 REPO, MODEL, SHARD = "Qwen/Big", "big", "model-0000{}-of-00003.safetensors"
 SIZES = (20_000_000, 9_000_000, 15_000_001)
@@ -57,34 +56,13 @@ class Home:
     """A models folder of one test, a lock that knows the model by name, and children that work in there."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, path / "shipped.lock"
+        self.path, self.lock = path, write_lock(path / "shipped.lock", MODEL, REPO)
         self.folder = path / "models" / MODEL / "checkpoint"
-        self.lock.write_text(
-            f'version = 1\n[models.{MODEL}]\nsources = [\n{{ hub = "huggingface", repo = "{REPO}" }},\n]\n'
-        )
 
-    def start(self, hub: Double, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, hub: Double) -> subprocess.Popen[str]:
         """``edge pull`` of the model, from ``hub``."""
-        environment = {
-            **os.environ,
-            "EDGE_HOME": str(self.path),
-            "EDGE_LOCK": str(self.lock),
-            "HF_HOME": str(self.path / "huggingface"),
-            "HF_ENDPOINT": hub.endpoint,
-            "HF_HUB_OFFLINE": "",
-            "PYTHONUTF8": "1",
-        }
-        # A background job inherits that SIGINT is ignored.
-        reset = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-        command = [sys.executable, "-m", "edge", "pull", MODEL, *arguments]
-        return subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            encoding="utf-8",
-            preexec_fn=reset,
-        )
+        env = environment(self.path, [hub], EDGE_LOCK=str(self.lock))
+        return start([sys.executable, "-m", "edge", "pull", MODEL], env)
 
     def pull(self, hub: Double) -> str:
         """What a whole run prints."""
@@ -107,27 +85,6 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
-
-
-def sent(hub: Double) -> int:
-    """Bytes of file bodies that the double has handed to its sockets."""
-    return sum(request.sent for request in list(hub.requests))
-
-
-def of_weights(hub: Double) -> list[Request]:
-    """The requests for weights' bytes, which alone come from the other host."""
-    return [request for request in list(hub.requests) if request.server == "cdn"]
-
-
-def wait_until(met: Callable[[], bool], child: subprocess.Popen[str]) -> bool:
-    """Wait for it; False when the child ended first."""
-    deadline = time.monotonic() + 60
-    while not met():
-        if child.poll() is not None:
-            return False
-        assert time.monotonic() < deadline, "nothing happened for a minute"
-        time.sleep(0.002)
-    return True
 
 
 def kill(child: subprocess.Popen[str]) -> None:
@@ -229,7 +186,7 @@ def test_ctrl_c_ends_it_at_once_and_it_resumes(fault: Fault, kept: int, home: Ho
 def test_a_second_process_waits_and_fetches_nothing(home: Home) -> None:
     with HuggingFaceDouble([repository(REPO, FILES)], [Rule("config.json", Stall(100))]) as hub:
         first = home.start(hub)
-        assert wait_until(lambda: any("config.json" in r.path and r.sent for r in hub.requests), first)
+        assert wait_until(lambda: any(r.status == 206 and r.sent for r in hub.requests), first)
         requests = len(hub.requests)
         second = home.start(hub)
         assert second.stderr is not None
