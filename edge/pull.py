@@ -21,6 +21,7 @@ from edge.lock_config import facts_of
 from edge.receipt import Fetched, Receipt, fetched_now, read_receipt, write_receipt
 from edge.wanted import CONFIG, chosen, first_listing, small, weights
 
+CHECKING = "checking"  # what is done while files that are there already are hashed
 OnProgress = Callable[[str, int, int], None]  # what is being done, bytes there of all files so far known, of how many
 
 
@@ -141,7 +142,7 @@ class Fetching:
             done += nbytes
             self._on_progress(what, done, total)
 
-        missing = [file for file in files if not self._is_here(file, lambda nbytes: progress("checking", nbytes))]
+        missing = [file for file in files if not self._is_here(file, lambda nbytes: progress(CHECKING, nbytes))]
         done = total - sum(file.size for file in missing)
         check_room(self.folder, missing)
         for file in missing:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from edge.fetch import From
-from edge.pull import OnProgress
+from edge.pull import CHECKING, OnProgress
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -63,14 +63,14 @@ def download_bar(quiet: bool = False) -> Iterator[OnProgress]:
     )
     disable = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=disable) as progress:
-        task, total = None, -1
+        task, clocked = None, None
 
         def update(what: str, done: int, of: int) -> None:
-            nonlocal task, total
-            if task is None or of != total:
+            nonlocal task, clocked
+            if task is None or clocked != (of, what == CHECKING):  # a disk's speed tells nothing of the network's
                 if task is not None:
                     progress.remove_task(task)
-                task, total = progress.add_task(what, total=of, completed=done), of
+                task, clocked = progress.add_task(what, total=of, completed=done), (of, what == CHECKING)
             progress.update(task, completed=done, description=what)
 
         yield update
