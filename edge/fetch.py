@@ -14,7 +14,7 @@ from edge.errors import HubError
 from edge.hub.backoff import RateLimit
 from edge.lock import LockedModel, merge_model
 from edge.lock_file import HUBS
-from edge.pull import OnProgress, Pulled, pin, pull
+from edge.pull import NO_SOURCE, OnProgress, Pulled, pin, pull
 from edge.receipt import read_receipt
 from edge.user_lock import known_models, remember
 
@@ -84,18 +84,15 @@ def fetch(
     # Imported here: huggingface-hub takes a quarter of a second, and most commands need no network.
     from edge.hub.sources import caches_of, sources_of
 
-    sources = sources_of(model, where.sources, offline=bool(where.forbidden_by))
-    caches = caches_of(model) if not where.sources else []
-    if not sources and not (model.complete and where.forbidden_by):
-        raise not_whole(model, folder, where)
     pulled = pull(
         model,
         folder,
-        sources or caches,
-        caches=caches,
+        sources_of(model, where.sources, offline=bool(where.forbidden_by)),
+        caches=caches_of(model) if not where.sources else [],
         only=only,
         distrusted=distrusted,
         limit=RateLimit(where.rate),
+        failure=not_whole(model, folder, where),
         on_progress=on_progress,
     )
     remember(models, pulled.model)
@@ -116,8 +113,9 @@ def pin_model(
     model = as_known_now(model, models)
     sources = sources_of(model, where.sources, offline=bool(where.forbidden_by))
     if all(isinstance(source, Folder) for source in sources):
+        why = f"{where.forbidden_by} forbids the network, and only" if where.forbidden_by else "only"
         hint = "name a hub, or run: edge pull --source FOLDER, which hashes what it takes"
-        raise HubError("only a hub tells the hashes of files that are not fetched", hint)
+        raise HubError(f"{why} a hub tells the hashes of files that are not fetched", hint)
     pulled = pin(model, folder, sources, on_progress)
     remember(models, pulled.model)
     return pulled
@@ -130,6 +128,8 @@ def as_known_now(model: LockedModel, models: Path) -> LockedModel:
 
 
 def not_whole(model: LockedModel, folder: Path, where: From) -> HubError:
+    if not where.forbidden_by:
+        return NO_SOURCE
     return HubError(
         f"{model.name} is not whole in {folder}, and {where.forbidden_by} forbids the network",
         "name a folder that has its files with --source, or run without it",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.checkpoint import read_index, read_json, refuse_quantized
+from convert.errors import EdgeError
 from edge.errors import HubError, StoreError
 from edge.hashing import git_blob_of, sha256_of
 from edge.hub.backoff import RateLimit
@@ -21,8 +22,9 @@ from edge.lock import LockedFile, LockedModel, merge_model
 from edge.lock_config import facts_of
 from edge.receipt import Fetched, Receipt, fetched_now, read_receipt, write_receipt
 from edge.text import size_text
-from edge.wanted import CONFIG, chosen, first_listing, small, weights
+from edge.wanted import CONFIG, Offer, chosen, first_offer, small, weights
 
+NO_SOURCE = HubError("no source of these files is known", "name one with --source")
 CHECKING = "checking"  # what is done while files that are there already are hashed
 OnProgress = Callable[[str, int, int], None]  # what is being done, bytes there of all files so far known, of how many
 
@@ -46,6 +48,7 @@ def pull(
     only: Sequence[str] = (),
     distrusted: Collection[str] = (),
     limit: RateLimit | None = None,
+    failure: EdgeError = NO_SOURCE,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Pulled:
     """Fetch ``model``'s files into ``folder``: those of ``only`` (names or globs), else all that a conversion needs.
@@ -53,19 +56,19 @@ def pull(
     A file that is there with the right hash is left alone; for ``distrusted`` ones it is computed again. The config
     is read before any weights are fetched. ``caches`` serve bytes whose hash is known, and list nothing. Raises
     HubError; LockError where a source has other bytes than the lock; UnsupportedError for a model that no conversion
-    knows.
+    knows; ``failure`` where a file is missing and there is no source.
     """
     with writing(folder):
-        listing, able = first_listing(model, sources)
+        offer = first_offer(model, sources, failure)
         receipt = read_receipt(folder, model.name)
         trusted = {name: fetched for name, fetched in receipt.files.items() if name not in distrusted}
         receipt = replace(receipt, files=trusted)
-        fetching = Fetching(model, folder, able, caches, receipt, limit, on_progress)
+        fetching = Fetching(model, folder, offer, caches, receipt, limit, on_progress)
         if only:
-            fetching.fetch(chosen(model, listing, only))
+            fetching.fetch(chosen(model, offer.listing, only))
         else:
-            fetching.fetch(checkpoint_files(fetching, listing))
-        fetching.learn(replace(of_listing(model, listing), complete=not only))
+            fetching.fetch(checkpoint_files(fetching, offer.listing))
+        fetching.learn(replace(of_listing(model, offer.listing), complete=not only))
         write_receipt(folder, fetching.receipt if only else replace(fetching.receipt, complete=True))
     return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
 
@@ -81,11 +84,11 @@ def pin(
     The small files, whose hashes hubs do not tell, are fetched into ``folder``. Raises as ``pull`` does.
     """
     with writing(folder):
-        listing, able = first_listing(model, sources)
-        fetching = Fetching(model, folder, able, (), read_receipt(folder, model.name), None, on_progress)
-        files = checkpoint_files(fetching, listing)
+        offer = first_offer(model, sources, NO_SOURCE)
+        fetching = Fetching(model, folder, offer, (), read_receipt(folder, model.name), None, on_progress)
+        files = checkpoint_files(fetching, offer.listing)
         listed = tuple(LockedFile(file.name, file.size, file.sha256) for file in files if file.sha256)
-        fetching.learn(replace(of_listing(model, listing), files=listed))
+        fetching.learn(replace(of_listing(model, offer.listing), files=listed))
         hashes = {file.name for file in fetching.model.files}
         fetching.learn(replace(fetching.model, complete=all(file.name in hashes for file in files)))
         write_receipt(folder, fetching.receipt)
@@ -140,7 +143,7 @@ class Fetching:
         self,
         model: LockedModel,
         folder: Path,
-        sources: Sequence[Source],
+        offer: Offer,
         caches: Sequence[Folder],
         receipt: Receipt,
         limit: RateLimit | None,
@@ -148,7 +151,7 @@ class Fetching:
     ) -> None:
         self.model, self.folder, self.fetched_bytes = model, folder, 0
         self.done: dict[str, Fetched] = {}
-        self._sources, self._caches, self._before = sources, caches, receipt
+        self._offer, self._caches, self._before = offer, caches, receipt
         self._limit, self._on_progress = limit, on_progress
 
     @property
@@ -171,10 +174,13 @@ class Fetching:
         done = total - sum(file.size for file in missing)
         check_room(self.folder, missing)
         for file in missing:
+            sources = [*(self._caches if file.identity else ()), *self._offer.sources]
+            if not sources:
+                raise self._offer.failure
             target = self.folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             found = fetch_file(
-                [*(self._caches if file.identity else ()), *self._sources],
+                sources,
                 file,
                 target,
                 limit=self._limit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from convert.errors import EdgeError
@@ -32,31 +32,42 @@ SMALL = (
 )
 
 
-def first_listing(model: LockedModel, sources: Sequence[Source]) -> tuple[Listing, list[Source]]:
+@dataclass(frozen=True)
+class Offer:
+    """What there is to fetch, and from whom; ``failure`` is what to say of a file that none of them has."""
+
+    listing: Listing
+    sources: list[Source]
+    failure: EdgeError
+
+
+def first_offer(model: LockedModel, sources: Sequence[Source], failure: EdgeError) -> Offer:
     """The first listing that agrees with the lock, and the sources that are not known to fail, in their order.
 
-    Hubs are asked first. Folders may hold some of the files, or hold them under other names: where the lock knows the
-    model whole, it lists what they should have. Raises HubError, LockError.
+    Hubs are asked first. Where none answers, a lock that knows all files of the model lists them: they may be here
+    already. Folders may hold some files only, or hold them under other names. ``failure`` is for when there are no
+    ``sources``. Raises HubError, LockError.
     """
     failed: dict[Source, EdgeError] = {}
     hubs = [source for source in sources if not isinstance(source, Folder)]
+    folders: list[Source] = [source for source in sources if isinstance(source, Folder)]
     for place, source in enumerate(hubs):
         try:
             listing = patiently(source.listing, SHORT_PATIENCE if place < len(hubs) - 1 else PATIENCE)
-            return locked_listing(model, listing), [source for source in sources if source not in failed]
+            return Offer(locked_listing(model, listing), [one for one in sources if one not in failed], failure)
         except (HubError, LockError) as error:
             failed[source] = error
         except Cut as cut:
             failed[source] = HubError(f"{source.where}: {cut}", "try again later")
-    folders = [source for source in sources if isinstance(source, Folder)]
-    if model.complete:
-        return Listing(tuple(RemoteFile(file.name, file.size, file.sha256) for file in model.files)), [*folders]
-    for folder in folders:
+    if model.complete and not any(isinstance(error, LockError) for error in failed.values()):
+        listing = Listing(tuple(RemoteFile(file.name, file.size, file.sha256) for file in model.files))
+        return Offer(listing, folders, all_failed(list(failed.values())) if failed else failure)
+    for source in folders:
         try:
-            return locked_listing(model, folder.listing()), [*folders]
+            return Offer(locked_listing(model, source.listing()), folders, failure)
         except (HubError, LockError) as error:
-            failed[folder] = error
-    raise all_failed(list(failed.values()))
+            failed[source] = error
+    raise all_failed(list(failed.values())) if failed else failure
 
 
 def locked_listing(model: LockedModel, listing: Listing) -> Listing:

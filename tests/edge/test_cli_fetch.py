@@ -52,8 +52,8 @@ def serve(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a double of Hugging Face with a repository; it takes the place of an earlier one."""
     started: list[HuggingFaceDouble] = []
 
-    def start(repo: Repository) -> HuggingFaceDouble:
-        hub = HuggingFaceDouble([repo])
+    def start(*repos: Repository) -> HuggingFaceDouble:
+        hub = HuggingFaceDouble(repos)
         started.append(hub.__enter__())
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         return hub
@@ -139,7 +139,9 @@ def test_a_lost_lock_is_written_again_without_a_download(models: Path, serve: Se
 def test_pull_into_another_folder(models: Path, serve: Serve, tmp_path: Path) -> None:
     hub = serve(tiny())
     done("pull", NAME, "--local-dir", tmp_path / "here")
-    assert content_of(tmp_path / "here") == NEEDED and not checkpoint(models).exists()
+    carried = content_of(tmp_path / "here")
+    assert read_lock(tmp_path / "here" / "models.lock")[NAME].complete and carried.pop("models.lock")
+    assert carried == NEEDED and not checkpoint(models).exists()
     assert set(asked(hub)) == set(NEEDED)
 
 
@@ -362,7 +364,9 @@ def test_verify_names_missing_and_damaged_files(models: Path, pulled: HuggingFac
         f"{WEIGHTS}: damaged: SHA-256 is {sha256(OTHER)}, not {sha256(NEEDED[WEIGHTS])}",
         "tokenizer.json: missing",
     }
-    assert f"2 of 5 files of {NAME} are missing or damaged; edge verify {NAME} --repair" in error_of(result)
+    assert f"2 of 5 files of {NAME} are missing or damaged; the same command with --repair fetches them" in error_of(
+        result
+    )
     found = {file["name"]: file["state"] for file in json.loads(run("verify", NAME, "--json").stdout)["files"]}
     assert found == {**dict.fromkeys(NEEDED, "ok"), WEIGHTS: "damaged", "tokenizer.json": "missing"}
     assert pulled.requests == []
@@ -478,3 +482,31 @@ def test_rebuild_of_what_no_lock_knows(models: Path, tmp_path: Path) -> None:
 
 def test_rebuild_without_any_output(models: Path, pulled: HuggingFaceDouble) -> None:
     assert f"no output of {NAME}; run: edge convert {NAME}" in error_of(run("verify", NAME, "--rebuild"))
+
+
+# --- a folder that is carried
+
+
+def test_a_carried_folder_is_checked_by_the_lock_inside_it(models: Path, serve: Serve, tmp_path: Path) -> None:
+    """The shipped lock knows some of a model's files only: a stick's damage would have been taken for the truth."""
+    serve(tiny())
+    done("pull", NAME, "--local-dir", tmp_path / "stick")
+    lock_path(models).unlink()
+    weights = tmp_path / "stick" / WEIGHTS
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + b"?")
+    error = error_of(run("pull", NAME, "--offline", "--source", str(tmp_path / "stick")))
+    assert sha256(sound) in error and sha256(weights.read_bytes()) in error
+    assert "damaged" in run("verify", "--folder", str(tmp_path / "stick"), NAME).stdout
+    weights.write_bytes(sound)
+    done("verify", "--folder", tmp_path / "stick", NAME)
+    done("pull", NAME, "--offline", "--source", tmp_path / "stick")
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_one_folder_for_two_models(models: Path, serve: Serve, tmp_path: Path) -> None:
+    """The bug: the receipt did not say whose it was, so the second model was "there" with the first one's files."""
+    serve(tiny(), repository("Other/Model", {**NEEDED, "tokenizer.json": b'{"other": 1}'}))
+    done("pull", NAME, "--local-dir", tmp_path / "here")
+    done("pull", "Other/Model", "--local-dir", tmp_path / "here")
+    assert (tmp_path / "here" / "tokenizer.json").read_bytes() == b'{"other": 1}'
