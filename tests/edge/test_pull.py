@@ -298,10 +298,10 @@ def test_every_failure_is_named(tmp_path: Path) -> None:
 
 def test_a_gated_model_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with HuggingFaceDouble([tiny(gated=True)], tokens={"hf_new": False, "hf_granted": True}) as hub:
-        with pytest.raises(HubError, match="it needs a token; ask for access at .* then set HF_TOKEN"):
+        with pytest.raises(HubError, match=r"it needs a token; ask for access at .* then set HF_TOKEN"):
             pull(MODEL, tmp_path, [at(hub)])
         monkeypatch.setenv("HF_TOKEN", "hf_new")
-        with pytest.raises(HubError, match="access is not granted; the token in use is not enough: ask for access at"):
+        with pytest.raises(HubError, match=r"access is not granted; the token in use is not enough: ask for access at"):
             pull(MODEL, tmp_path, [at(hub)])
         monkeypatch.setenv("HF_TOKEN", "hf_granted")
         pull(MODEL, tmp_path, [at(hub)])
