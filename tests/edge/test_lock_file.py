@@ -90,7 +90,10 @@ def found_by(site: Path, cwd: Path) -> Path:
         "print(shipped_path())"
     )
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    # -S: without the packages of this environment, in which the source tree may be installed already
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return Path(result.stdout.strip())
 
