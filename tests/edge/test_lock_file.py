@@ -84,16 +84,15 @@ def test_shipped_sizes_fit_shipped_configs() -> None:
 
 def found_by(site: Path, cwd: Path) -> Path:
     code = (
-        f"import site; site.addsitedir({str(site)!r})\n"
+        # `make test` has the source tree itself on the path
+        f"import site, sys; sys.path = [part for part in sys.path if part != {str(ROOT.resolve())!r}]\n"
+        f"site.addsitedir({str(site)!r})\n"
         "from edge.lock_file import read_lock, shipped_path\n"
         "assert read_lock(shipped_path())\n"
         "print(shipped_path())"
     )
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # -S: without the packages of this environment, in which the source tree may be installed already
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return Path(result.stdout.strip())
 
