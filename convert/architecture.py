@@ -140,11 +140,7 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     hparams = read_hparams(checkpoint.config, architecture.aliases, architecture.defaults)
     stored, left_out = canonical_names(architecture, hparams, checkpoint.tensors)
     hparams["block_count"] = hparams["num_hidden_layers"] + next_layers(architecture, hparams, stored)
-    words = {key: word for word, key in architecture.aliases.items() if checkpoint.config.get(word) is not None}
-    check_sizes(hparams, architecture.sizes, words)
-    hparams |= architecture.derived(hparams, frozenset(stored))
-    known = {*architecture.defaults, *architecture.sizes, *architecture.aliases}
-    refuse_unhonoured(architecture.honoured, known, hparams, words)
+    hparams = check_hparams(architecture, checkpoint.config, hparams, frozenset(stored))
     return ModelPlan(
         architecture,
         hparams,
@@ -160,6 +156,21 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
             hparams.get("num_experts") or 0,
         ),
     )
+
+
+def check_hparams(
+    architecture: Architecture, config: HParams, hparams: dict[str, Any], names: frozenset[str]
+) -> dict[str, Any]:
+    """``hparams`` with what the family derives from them and the tensors' ``names``; ``block_count`` must be set.
+
+    Raises CheckpointError for a size that is none, UnsupportedError for what llama.cpp would compute differently.
+    """
+    words = {key: word for word, key in architecture.aliases.items() if config.get(word) is not None}
+    check_sizes(hparams, architecture.sizes, words)
+    hparams = {**hparams, **architecture.derived(hparams, names)}
+    known = {*architecture.defaults, *architecture.sizes, *architecture.aliases}
+    refuse_unhonoured(architecture.honoured, known, hparams, words)
+    return hparams
 
 
 def canonical_names(

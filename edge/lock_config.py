@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert.architecture import Architecture, find_architecture
+from convert.architecture import Architecture, check_hparams, find_architecture
 from convert.architectures import REGISTRY
 from convert.errors import CheckpointError
-from convert.honoured import refuse_unhonoured
-from convert.hparams import HParams, check_sizes, head_dim, kv_heads, read_hparams
+from convert.hparams import HParams, head_dim, kv_heads, read_hparams
 from edge.lock import CONFIG
 
 EVERY_FAMILY = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -52,14 +51,10 @@ def facts_of(config: Mapping[str, Any]) -> LockedFacts:
 
 
 def checked_hparams(family: Architecture, config: HParams) -> HParams:
-    """The standard words, checked as ``convert.architecture.plan`` does before it looks at tensors."""
+    """Every check that a conversion makes of the config alone, before there are tensors."""
     hparams = read_hparams(config, family.aliases, family.defaults)
     hparams["block_count"] = hparams["num_hidden_layers"]
-    words = {key: word for word, key in family.aliases.items() if config.get(word) is not None}
-    check_sizes(hparams, family.sizes, words)
-    hparams |= family.derived(hparams, frozenset())
-    refuse_unhonoured(family.honoured, {*family.defaults, *family.sizes, *family.aliases}, hparams, words)
-    return hparams
+    return check_hparams(family, config, hparams, frozenset())
 
 
 def feed_forward(family: Architecture, hparams: HParams) -> dict[str, int | None]:

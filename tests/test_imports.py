@@ -16,7 +16,6 @@ PURE_CONVERT = {
     "convert.durable",
     "convert.errors",
     "convert.gguf_file",
-    "convert.honoured",
     "convert.hparams",
     "convert.levels",
     "convert.metadata",
