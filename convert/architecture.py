@@ -158,9 +158,7 @@ def plan(checkpoint: Checkpoint, registry: Mapping[str, Architecture]) -> ModelP
     )
 
 
-def check_hparams(
-    architecture: Architecture, config: HParams, hparams: dict[str, Any], names: frozenset[str]
-) -> dict[str, Any]:
+def check_hparams(architecture: Architecture, config: HParams, hparams: HParams, names: frozenset[str]) -> HParams:
     """``hparams`` with what the family derives from them and the tensors' ``names``; ``block_count`` must be set.
 
     Raises CheckpointError for a size that is none, UnsupportedError for what llama.cpp would compute differently.
