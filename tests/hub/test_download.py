@@ -146,15 +146,24 @@ def test_a_resume_after_a_torn_line_starts_a_line_of_its_own(tmp_path: Path) -> 
         assert last.gap(5 * CHUNK, SIZE) == (6 * CHUNK, SIZE)
 
 
-@pytest.mark.parametrize(("identity", "chunk"), [("f" * 64, CHUNK), (None, CHUNK), (FILE.sha256, CHUNK // 2)])
+@pytest.mark.parametrize(
+    ("before", "now", "chunk"),
+    [
+        (FILE.sha256, "f" * 64, CHUNK),
+        (FILE.sha256, None, CHUNK),
+        (None, None, CHUNK),
+        (FILE.sha256, FILE.sha256, CHUNK // 2),
+    ],
+    ids=["another", "unknown now", "never known", "smaller chunks"],
+)
 def test_chunks_of_another_content_or_size_do_not_count(
-    identity: str | None, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: str | None, now: str | None, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bug: a file of the same size, or the same chunk numbers after an upgrade, passed for what was fetched."""
-    with partial.Partial(tmp_path / NAME, SIZE, FILE.sha256) as some:
+    with partial.Partial(tmp_path / NAME, SIZE, before) as some:
         some.put(0, DATA[:CHUNK])
     monkeypatch.setattr(partial, "CHUNK", chunk)
-    with partial.Partial(tmp_path / NAME, SIZE, identity) as other:
+    with partial.Partial(tmp_path / NAME, SIZE, now) as other:
         assert other.fetched == 0 and other.gap(0, SIZE) == (0, SIZE)
 
 

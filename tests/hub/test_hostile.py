@@ -24,7 +24,7 @@ from edge.lock_file import read_lock, write_lock
 from edge.pull import pull
 from tests.edge.tiny_hub import MODEL, NAME, NEEDED, REPO, WEIGHTS, asked, content_of, sha256, tiny
 from tests.hub.double import Double
-from tests.hub.faults import Redirect, RetryLater, Rule, Status
+from tests.hub.faults import Redirect, RetryLater, Rule, Status, WrongBytes
 from tests.hub.huggingface import HuggingFaceDouble
 from tests.hub.modelscope import ModelScopeDouble
 
@@ -173,8 +173,11 @@ def shouted(entry: Entry) -> None:
 
 @pytest.mark.parametrize("hub_name", HUBS)
 def test_a_hash_in_capital_letters(hub_name: str, tmp_path: Path) -> None:
-    """The bug: the right file was taken for another one."""
-    with HUBS[hub_name]([tiny()], listed(hub_name, shouted)) as hub:
+    """The bug: the right file was taken for another one. Nor may the hash be lost: it shows the wrong one."""
+    rules = listed(hub_name, shouted)
+    with HUBS[hub_name]([tiny()], [Rule(WEIGHTS, WrongBytes(5), times=2), *rules]) as hub:
+        with pytest.raises(HubError, match=f"has SHA-256 [0-9a-f]{{64}}, not {FILE.sha256}"):
+            pull(MODEL, tmp_path, [at(hub)])
         learned = pull(MODEL, tmp_path, [at(hub)]).model
     assert {file.name: file.sha256 for file in learned.files} == {name: sha256(data) for name, data in NEEDED.items()}
 
