@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from edge.errors import StoreError
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -22,10 +25,10 @@ def only_one(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None
         except Timeout:
             say(f"another process works on {what}; waiting for it to end")
             lock.acquire()
-    except PermissionError:
-        yield  # nobody can write here, so nobody does
-        return
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in READ_ONLY:
+            yield  # nobody can write here, so nobody does
+            return
         raise StoreError(
             f"cannot lock {path}: {error}", "choose another place with --models-dir or EDGE_HOME"
         ) from error

@@ -77,9 +77,9 @@ class Fetch:
         chunk, buffer = start // CHUNK, bytearray()
         try:
             for data in body.blocks:
-                if self.stopped.is_set():
-                    return
                 self.limit.take(len(data))
+                if self.stopped.is_set():  # another source may have begun by now
+                    return
                 buffer += data
                 self.progress(len(data))
                 while len(buffer) >= (length := min(CHUNK, self.file.size - chunk * CHUNK)):
@@ -105,18 +105,21 @@ def fetch_file(
 ) -> str:
     """Fetch ``file`` to ``target`` from the first of ``sources`` that serves it; returns its SHA-256.
 
-    What an earlier attempt left is taken up. A wrong hash fetches the file once more, from another source if there
-    is one, then raises HubError with both values; so does the failure of every source, naming each.
+    What an earlier attempt left is taken up. A wrong hash fetches the file once more, the source that served its end
+    last and the bytes of one source only, then raises HubError with both values; so does the failure of every
+    source, naming each.
     """
     wrong = ""
     with Partial(target, file.size, file.identity) as partial:
-        for _ in range(2):
+        for mixing in (file.identity is not None, False):  # where a mixture was wrong, nobody knows by whose fault
             progress(partial.fetched)
-            found, source = from_any(sources, file, partial, connections, limit or RateLimit(None), progress, sleep)
+            found, source = from_any(
+                sources, file, partial, connections, limit or RateLimit(None), progress, sleep, mixing=mixing
+            )
             if not (wrong := mismatch(file, partial, found)):
                 partial.publish()
                 return found
-            sources = [other for other in sources if other is not source] or sources
+            sources = [*(other for other in sources if other is not source), source]
             partial.forget()
             progress(-file.size)
         partial.discard()
@@ -140,8 +143,13 @@ def from_any(
     limit: RateLimit,
     progress: OnProgress,
     sleep: Callable[[float], object],
+    *,
+    mixing: bool,
 ) -> tuple[str, Source]:
-    """The SHA-256 of what was fetched, and which source served the end of it. Raises HubError."""
+    """The SHA-256 of what was fetched, and which source served the end of it. Raises HubError.
+
+    ``mixing``: a source may go on where another one stopped; only a hash shows whether both have the same file.
+    """
     failed: list[HubError] = []
     for place, source in enumerate(sources):
         patience = PATIENCE if place == len(sources) - 1 else SHORT_PATIENCE
@@ -149,7 +157,7 @@ def from_any(
             return run(Fetch(source, file, partial, limit, progress, patience, sleep), connections), source
         except SourceFailed as error:
             failed.append(error)
-        if file.identity is None:  # nothing would show that two sources have different files
+        if not mixing:
             progress(-partial.fetched)
             partial.forget()
     raise all_failed(failed)

@@ -43,16 +43,18 @@ class ModelScope:
             if answer.status_code in http.TRANSIENT:
                 raise Cut(f"the hub answered {answer.status_code}", http.retry_after(answer.headers))
             content = answer.json()
-        except requests.JSONDecodeError as error:
+        except (requests.JSONDecodeError, RecursionError) as error:
             raise HubError(f"{self.where}: the hub answers with something else than a listing", CHECK) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to no address
             reason = f"cannot be reached: {type(error).__name__}"
             raise HubError(f"{self.where}: {reason}", http.network_hint()) from error
         data = content.get("Data") if isinstance(content, dict) else None
         if answer.status_code != 200 or not isinstance(data, dict) or content.get("Success") is False:
             said = content.get("Message") if isinstance(content, dict) else ""
             raise HubError(f"{self.where}: revision {self.revision} is not there ({str(said)[:80]})", CHECK)
-        entries = [entry for entry in data.get("Files") or [] if isinstance(entry, dict)]
+        if not isinstance(listed := data.get("Files") or [], list):
+            raise HubError(f"{self.where}: the hub answers with something else than a listing", CHECK)
+        entries = [entry for entry in listed if isinstance(entry, dict)]
         if len(entries) >= MOST_FILES:
             raise HubError(f"{self.where}: has more files than ModelScope lists", "use --source huggingface")
         files = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 from edge import lock
 from edge.errors import HubError
 from edge.lock_file import LICENCE, REVISION, SHA256, fits
+
+GIT_SHA1 = re.compile(r"[0-9a-fA-F]{40}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def listed_file(where: str, name: Any, size: Any, sha256: Any = None, blob: Any 
     if not isinstance(name, str) or type(size) is not int or not 0 <= size < 1 << 50:
         raise HubError(f"{where} lists {str(name)[:60]!r} with {str(size)[:60]!r} bytes", "try another source")
     known = sha256.lower() if isinstance(sha256, str) else None
-    return RemoteFile(name, size, fits(SHA256, known), blob.lower() if isinstance(blob, str) else None)
+    git = blob.lower() if isinstance(blob, str) and GIT_SHA1.fullmatch(blob) else None
+    return RemoteFile(name, size, fits(SHA256, known), git)
 
 
 def listing(files: tuple[RemoteFile, ...], hub: str, repo: str, revision: Any = None, licence: Any = None) -> Listing:

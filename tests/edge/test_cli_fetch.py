@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from edge.busy import only_one
 from edge.cli.fetching import Rate
 from edge.cli.main import cli
 from edge.hub.backoff import RateLimit
-from edge.lock import LockedFile, LockedModel
+from edge.lock import LockedFile, LockedModel, Source
 from edge.lock_file import read_lock, write_lock
 from edge.user_lock import lock_path
 from tests.conftest import LeftLoopback
@@ -510,3 +511,188 @@ def test_one_folder_for_two_models(models: Path, serve: Serve, tmp_path: Path) -
     done("pull", NAME, "--local-dir", tmp_path / "here")
     done("pull", "Other/Model", "--local-dir", tmp_path / "here")
     assert (tmp_path / "here" / "tokenizer.json").read_bytes() == b'{"other": 1}'
+
+
+odd_names = pytest.mark.skipif(os.name == "nt", reason="Windows has no files of such names")
+
+
+def put(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def locked(models: Path, serve: Serve) -> LockedModel:
+    """All is known of the model, nothing of it is there, and nobody serves it any more."""
+    serve(tiny())
+    done("lock", NAME, "-q")
+    shutil.rmtree(checkpoint(models))
+    serve()
+    return read_lock(lock_path(models))[NAME]
+
+
+def test_hashes_come_back_into_a_lock_that_forgot_the_model(models: Path, serve: Serve) -> None:
+    """The bug: the receipt said that all was there, so the lock stayed without hashes for ever."""
+    serve(tiny())
+    done("pull", NAME)
+    before = read_lock(lock_path(models))
+    write_lock(lock_path(models), {"other": LockedModel("other")})
+    done("pull", NAME)
+    assert read_lock(lock_path(models)) == {**before, "other": LockedModel("other")}
+
+
+def test_files_laid_in_by_hand_are_adopted_offline(
+    models: Path, locked: LockedModel, offline: Callable[..., Result]
+) -> None:
+    """The bug: without a receipt they did not count, although the lock has all their hashes."""
+    put(checkpoint(models), NEEDED)
+    result = json.loads(offline("pull", NAME, "--json").stdout)
+    assert result["fetched_bytes"] == 0 and sorted(result["files"]) == sorted(NEEDED)
+
+
+@odd_names
+def test_a_folder_of_renamed_files_and_junk(models: Path, locked: LockedModel, tmp_path: Path) -> None:
+    """The bug: the folder's listing was asked for a config.json, and broke at names that may not be fetched."""
+    stick = put(tmp_path / "stick", {name.replace(".", " (1).", 1): data for name, data in NEEDED.items()})
+    put(stick, {"nul.txt": b"", "a\tb": b"?", "~$x.json ": b"?", "中文.json": b"{}"})
+    done("pull", NAME, "--source", stick, "--offline")
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+@odd_names
+def test_junk_names_beside_a_models_own(models: Path, tmp_path: Path) -> None:
+    """The bug: one such name made the whole folder useless."""
+    stick = put(tmp_path / "stick", {**NEEDED, "con.tiktoken": b"", "model\t2.safetensors": b"?"})
+    done("pull", NAME, "--source", stick)
+    assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_a_repository_that_is_known_from_the_other_hub(
+    models: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: "name it as org/repo", said to who had done so."""
+    serve(repository("Some/Model", NEEDED))
+    done("lock", "Some/Model", "-q")
+    with ModelScopeDouble([repository("Some/Model", NEEDED)]) as hub:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.endpoint)
+        done("pull", "Some/Model", "--source", "modelscope")
+        assert WEIGHTS in asked(hub)
+    assert {source.hub for source in read_lock(lock_path(models))["some--model"].sources} == {
+        "huggingface",
+        "modelscope",
+    }
+
+
+def test_a_folder_cannot_be_locked(models: Path, tmp_path: Path) -> None:
+    """The bug: an entry without the weights' hashes, and success."""
+    stick = put(tmp_path / "stick", NEEDED)
+    error = error_of(run("lock", NAME, "--source", stick))
+    assert "only a hub tells the hashes" in error and "edge pull --source FOLDER" in error
+    assert not lock_path(models).exists()
+
+
+def test_an_offline_repair_takes_nothing_away(models: Path, pulled: HuggingFaceDouble) -> None:
+    """The bug: the damaged file was deleted before it was known that nobody serves another."""
+    damage(checkpoint(models) / WEIGHTS)
+    assert "forbids the network" in error_of(run("verify", NAME, "--repair", "--offline"))
+    assert content_of(checkpoint(models)) == {**NEEDED, WEIGHTS: OTHER}
+
+
+@pytest.mark.parametrize(
+    ("what", "left"), [(NAME, set()), (f"{NAME}:checkpoint", {"gguf"}), (f"{NAME}:Q8_0", {"checkpoint"})]
+)
+def test_rm(what: str, left: set[str], models: Path, pulled: HuggingFaceDouble) -> None:
+    """The bugs: NAME left the checkpoint, the largest part; NAME:checkpoint took the GGUFs too."""
+    gguf = put(models / NAME, {f"{NAME}-Q8_0.gguf": b"GGUF"}) / f"{NAME}-Q8_0.gguf"
+    done("rm", what)
+    there = {"gguf": gguf.exists(), "checkpoint": checkpoint(models).exists()}
+    assert {name for name, is_there in there.items() if is_there} == left
+    assert (models / NAME).exists() == bool(left)
+
+
+def test_rm_waits_for_who_fetches(models: Path, pulled: HuggingFaceDouble) -> None:
+    """The bug: the files went away below a running pull."""
+    with only_one(models / ".locks" / f"{NAME}.lock", NAME, print):
+        second = subprocess.Popen([sys.executable, "-m", "edge", "rm", NAME], stderr=subprocess.PIPE, text=True)
+        assert second.stderr is not None
+        assert second.stderr.readline() == f"another process works on {NAME}; waiting for it to end\n"
+        assert content_of(checkpoint(models)) == NEEDED
+    _, errors = second.communicate(timeout=30)
+    assert second.returncode == 0, errors
+    assert not checkpoint(models).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS], ids=errno.errorcode.get)
+def test_verify_where_nobody_can_write(
+    number: int, models: Path, pulled: HuggingFaceDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: a models folder on a read-only disk, or of another user, could not be checked."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("edge.busy.FileLock.acquire", refuse)
+    assert done("verify", NAME).stdout.count(": ok\n") == len(NEEDED)
+
+
+def test_a_receipt_of_no_file_is_not_believed(models: Path, serve: Serve) -> None:
+    """The bug: "complete", and nothing to fetch."""
+    serve(tiny())
+    for text in ('{"complete": true, "files": {}}', '{"model": "tiny-1b", "complete": true, "files": {}}'):
+        shutil.rmtree(checkpoint(models), ignore_errors=True)
+        put(checkpoint(models), {".edge-pull.json": text.encode()})
+        done("pull", NAME)
+        assert content_of(checkpoint(models)) == NEEDED
+
+
+def test_another_models_receipt(models: Path, serve: Serve, tmp_path: Path) -> None:
+    """The bug: in one --local-dir the second model was taken for the first, and its hashes for the first one's."""
+    other = {**NEEDED, WEIGHTS: OTHER}
+    serve(tiny(), repository("Other/Model", other))
+    for name, wanted in ((NAME, NEEDED), ("Other/Model", other), (NAME, NEEDED)):
+        done("pull", name, "--local-dir", tmp_path / "here")
+        assert (tmp_path / "here" / WEIGHTS).read_bytes() == wanted[WEIGHTS]
+    lock_path(models).unlink()
+    assert "is not whole" in error_of(run("pull", "Other/Model", "--local-dir", tmp_path / "here", "--offline"))
+
+
+# --- what failures say
+
+
+@pytest.mark.parametrize("token", ["hf_密码", "hf_é"])
+def test_a_token_that_cannot_be_one(token: str, models: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: a traceback of the HTTP library, or "cannot be reached"."""
+    hub = serve(tiny())
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert "HF_TOKEN holds characters that no token has" in error_of(run("pull", NAME, "--source", "huggingface"))
+    assert hub.requests == []
+
+
+def test_a_wrong_token_is_named(models: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: "there is no such model"."""
+    serve(tiny())
+    monkeypatch.setenv("HF_TOKEN", "hf_of_yesterday")
+    error = error_of(run("pull", NAME, "--source", "huggingface"))
+    assert "401" in error and "HF_TOKEN is not accepted" in error
+
+
+def test_a_failure_is_told_once(models: Path, serve: Serve, tmp_path: Path) -> None:
+    """The bug: a locked revision and its branch failed alike, and the sentence came twice."""
+    gone = Source("huggingface", REPO, "f" * 40)
+    write_lock(tmp_path / "shipped.lock", {NAME: replace(MODEL, sources=(gone,))})
+    serve()
+    assert error_of(run("pull", NAME)).count("there is no such model") == 1
+
+
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope"])
+def test_the_proxy_is_named_when_a_hub_cannot_be_reached(
+    hub: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: "check the network", which was well."""
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    error = error_of(run("pull", NAME, "--source", hub))
+    assert "cannot be reached" in error and "the proxy that http_proxy names" in error

@@ -110,8 +110,7 @@ def test_the_next_source_is_tried(tmp_path: Path) -> None:
         HuggingFaceDouble([tiny()], [Rule(NAME, Status(404), times=None)]) as first,
         ModelScopeDouble([tiny()]) as next,
     ):
-        found = fetch_file([source(first), source(next)], FILE, tmp_path / NAME, sleep=lambda _: None)
-    assert found == FILE.sha256
+        assert fetch_file([source(first), source(next)], FILE, tmp_path / NAME, sleep=lambda _: None) == FILE.sha256
 
 
 def test_the_token_stays_with_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +131,90 @@ def test_a_torn_list_of_chunks_loses_only_its_last(tmp_path: Path) -> None:
     some.list.write_text(text[:-2])  # "11\n" becomes "1"
     with partial.Partial(target, SIZE, FILE.sha256) as again:
         assert again.gap(0, SIZE) == (11 * CHUNK, SIZE)
+
+
+def test_a_resume_after_a_torn_line_starts_a_line_of_its_own(tmp_path: Path) -> None:
+    """The bug: what was left of "11" and the 5 noted next became chunk 15, which nobody had fetched."""
+    target = tmp_path / NAME
+    with partial.Partial(target, SIZE, FILE.sha256) as some:
+        some.put(11, DATA[11 * CHUNK : 12 * CHUNK])
+    some.list.write_text(some.list.read_text()[:-2])
+    with partial.Partial(target, SIZE, FILE.sha256) as again:
+        again.put(5, DATA[5 * CHUNK : 6 * CHUNK])
+    with partial.Partial(target, SIZE, FILE.sha256) as last:
+        assert last.fetched == CHUNK and last.gap(0, SIZE) == (0, 5 * CHUNK)
+        assert last.gap(5 * CHUNK, SIZE) == (6 * CHUNK, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "chunk"),
+    [
+        (FILE.sha256, "f" * 64, CHUNK),
+        (FILE.sha256, None, CHUNK),
+        (None, None, CHUNK),
+        (FILE.sha256, FILE.sha256, CHUNK // 2),
+    ],
+    ids=["another", "unknown now", "never known", "smaller chunks"],
+)
+def test_chunks_of_another_content_or_size_do_not_count(
+    before: str | None, now: str | None, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: a file of the same size, or the same chunk numbers after an upgrade, passed for what was fetched."""
+    with partial.Partial(tmp_path / NAME, SIZE, before) as some:
+        some.put(0, DATA[:CHUNK])
+    monkeypatch.setattr(partial, "CHUNK", chunk)
+    with partial.Partial(tmp_path / NAME, SIZE, now) as other:
+        assert other.fetched == 0 and other.gap(0, SIZE) == (0, SIZE)
+
+
+WRONG = bytes(SIZE)
+DEAD = [Rule(NAME, Status(404), times=None, on="link")]
+HALF = [Rule(NAME, ShortBody(SIZE // 2)), Rule(NAME, Status(500), times=None)]
+
+
+def test_the_source_of_a_wrong_hash_is_left_out(tmp_path: Path) -> None:
+    """The bug: the first of the list was left out instead, and the wrong one asked again."""
+    with (
+        HuggingFaceDouble([tiny()], DEAD) as dead,
+        ModelScopeDouble([repository(REPO, {NAME: WRONG})]) as wrong,
+        HuggingFaceDouble([tiny()]) as right,
+    ):
+        sources = [source(dead), source(wrong), source(right)]
+        assert fetch_file(sources, FILE, tmp_path / NAME, connections=1) == FILE.sha256
+        assert len([request for request in wrong.requests if request.server == "cdn"]) == 1
+
+
+def test_a_right_source_is_not_blamed_for_what_another_began(tmp_path: Path) -> None:
+    """The bug: the source that came last was left out, though the wrong bytes were those of the one before it."""
+    with HuggingFaceDouble([repository(REPO, {NAME: WRONG})], HALF) as wrong, ModelScopeDouble([tiny()]) as right:
+        sources = [source(wrong), source(right)]
+        found = fetch_file(sources, FILE, tmp_path / NAME, connections=1, sleep=lambda _: None)
+    assert found == FILE.sha256
+
+
+def test_a_right_source_is_not_blamed_for_what_an_earlier_start_left(tmp_path: Path) -> None:
+    """The bug: after a power cut had damaged a chunk, the only source that answers was left out."""
+    with partial.Partial(tmp_path / NAME, SIZE, FILE.sha256) as damaged:
+        damaged.put(0, bytes(CHUNK))
+    with HuggingFaceDouble([tiny()]) as right, ModelScopeDouble([tiny()], DEAD) as dead:
+        found = fetch_file([source(right), source(dead)], FILE, tmp_path / NAME, sleep=lambda _: None)
+    assert found == FILE.sha256
+
+
+def test_bytes_of_two_sources_are_not_mixed_where_no_hash_would_show_it(tmp_path: Path) -> None:
+    """The bug: the second source went on where the first one stopped, whatever file it had."""
+    with HuggingFaceDouble([repository(REPO, {NAME: WRONG})], HALF) as first, ModelScopeDouble([tiny()]) as second:
+        sources = [source(first), source(second)]
+        fetch_file(sources, RemoteFile(NAME, SIZE), tmp_path / NAME, connections=1, sleep=lambda _: None)
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_nobody_waits_ten_minutes_while_another_source_is_left(tmp_path: Path) -> None:
+    """The bug: as long as a busy hub asked for."""
+    waits: list[float] = []
+    with (
+        HuggingFaceDouble([tiny()], [Rule(NAME, RetryLater(600), times=None)]) as busy,
+        ModelScopeDouble([tiny()]) as other,
+    ):
+        fetch_file([source(busy), source(other)], FILE, tmp_path / NAME, sleep=waits.append)
+    assert (tmp_path / NAME).read_bytes() == DATA and waits == []
