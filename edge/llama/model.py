@@ -123,11 +123,30 @@ class Model:
 
     def is_eog(self, token: int) -> bool:
         """True if the model says by ``token`` that its answer is complete."""
-        self._check_token(token)
+        self.check_token(token)
         return self.lib.llama_vocab_is_eog(self.vocab, token)
 
+    @functools.cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens by which the model says that its answer is complete.
+
+        llama.cpp also takes ordinary tokens for it whose text looks like one, as ``</s>``, which is a tag of HTML in
+        the vocabulary of Qwen.
+        """
+        ordinary = 1  # LLAMA_TOKEN_TYPE_NORMAL
+        types = self.metadata.get("tokenizer.ggml.token_type", [])
+        named = {self.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
+        special = [token for token, kind in enumerate(types) if kind != ordinary or token in named]
+        return frozenset(token for token in special if self.is_eog(token))
+
+    @functools.cached_property
+    def can_cut(self) -> bool:
+        """Whether the cache can forget the end of a sequence; recurrent layers keep only their last state."""
+        self._open()
+        return not (self.lib.llama_model_is_recurrent(self.pointer) or self.lib.llama_model_is_hybrid(self.pointer))
+
     def is_control(self, token: int) -> bool:
-        self._check_token(token)
+        self.check_token(token)
         return self.lib.llama_vocab_is_control(self.vocab, token)
 
     @functools.cached_property
@@ -177,7 +196,7 @@ class Model:
 
         Control tokens have no bytes unless ``special`` is set, which renders their names.
         """
-        self._check_token(token)
+        self.check_token(token)
         capacity = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(capacity)
@@ -216,7 +235,8 @@ class Model:
         token = getter(self.vocab)
         return None if token == NO_TOKEN else token
 
-    def _check_token(self, token: int) -> None:
+    def check_token(self, token: int) -> None:
+        """Raises ModelError for an id outside the vocabulary."""
         # C throws through ctypes on an id outside the vocabulary, which ends the process.
         self._open()
         if not 0 <= token < self.n_vocab:

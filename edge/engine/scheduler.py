@@ -1,0 +1,113 @@
+"""Which tokens of which requests make up the next step. Pure: no cache, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from edge.engine.sequence import Sequence
+from edge.engine.slots import common_prefix
+
+GROUP = 4  # rows; llama.cpp's repacked matrix products work on multiples of it
+WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
+
+
+@dataclass(frozen=True)
+class Work:
+    """The next ``count`` pending tokens of one request."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether its last row is the last pending token, whose logits are wanted."""
+        return self.count == self.sequence.n_pending
+
+
+@dataclass
+class Pace:
+    """How long steps take on this machine, as measured so far: moving averages in seconds."""
+
+    row: float = 0.02  # of prefill, each
+    decode: dict[int, float] = field(default_factory=dict)  # a step of so many decode rows alone
+
+    def saw(self, decode_rows: int, prefill_rows: int, seconds: float) -> None:
+        """Learn from a step."""
+        if prefill_rows == 0:
+            self.decode[decode_rows] = mix(self.decode.get(decode_rows, seconds), seconds)
+        elif prefill_rows >= GROUP:
+            self.row = mix(self.row, max(seconds - self.decode_step(decode_rows), 1e-6) / prefill_rows)
+
+    def decode_step(self, rows: int) -> float:
+        """A step of ``rows`` decode rows; from the nearest width known, 0 when none is."""
+        if not rows or not self.decode:
+            return 0.0
+        return self.decode[min(self.decode, key=lambda known: abs(known - rows))]
+
+    def prefill_rows(self, decode_rows: int, seconds: float) -> int:
+        """How many rows of prompts fit beside ``decode_rows`` into a step of ``seconds``; a group at least."""
+        room = max(0.0, seconds - self.decode_step(decode_rows))
+        return max(GROUP, int(room / self.row) // GROUP * GROUP)
+
+
+def mix(old: float, new: float) -> float:
+    return 0.7 * old + 0.3 * new
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit).
+
+    ``chunk``: every prompt is computed in chunks of exactly this many tokens, alone in their step, and decoding never
+    mixes with them: what a request gets then depends on no other one.
+    """
+
+    rows: int
+    width: int
+    step: float | None = 0.25
+    chunk: int | None = None
+
+
+def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> list[Work]:
+    """One token of each decoding request, in turns where they are more than ``width``; then pieces of prompts, the
+    oldest first. Empty when nobody has anything to compute."""
+    decoding = [sequence for sequence in active if sequence.decoding]
+    prefilling = [sequence for sequence in active if not sequence.decoding]
+    if limits.chunk is not None:
+        if prefilling and (turn % 2 == 0 or not decoding):
+            first = prefilling[0]
+            return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
+        return [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
+    work = [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
+    rows = sum(one.count for one in work)
+    room = limits.rows - rows
+    if limits.step is not None:
+        room = min(room, pace.prefill_rows(rows, limits.step))
+    for sequence in prefilling:
+        count = min(room, sequence.n_pending)
+        if count < sequence.n_pending:
+            count -= count % GROUP
+        if count <= 0:
+            break
+        work.append(Work(sequence, count))
+        room -= count
+    return work
+
+
+def rotated(decoding: list[Sequence], width: int, turn: int) -> list[Sequence]:
+    """At most ``width`` of them, each as often as any other."""
+    if len(decoding) <= width:
+        return decoding
+    start = turn * width % len(decoding)
+    return (decoding + decoding)[start : start + width]
+
+
+def should_wait(tokens: list[int], active: Iterable[Sequence], resident: int) -> bool:
+    """Whether a request at work is about to compute more of ``tokens``' beginning than the ``resident`` ones."""
+    for other in active:
+        if other.n_past < other.n_prompt:
+            common = common_prefix(other.tokens, tokens[:-1])
+            if common >= max(other.n_past, resident) + WORTH_WAITING:
+                return True
+    return False

@@ -1,0 +1,119 @@
+"""What goes into the engine and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from convert.errors import EdgeError
+from edge.llama.sampler import Sampling
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class RequestError(EdgeError):
+    """The request can never be answered: it is empty, or longer than the context."""
+
+
+class EngineError(EdgeError):
+    """The engine is closed, or its model failed."""
+
+
+class Constraint(Protocol):
+    """What the next token may be; see ``edge.constrain``."""
+
+    def mask(self, logits: np.ndarray) -> None:
+        """Forbid tokens in place: float32 [n_vocab]."""
+        ...
+
+    def accept(self, token: int) -> None: ...
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue, as token ids.
+
+    ``max_tokens`` None: until the context is full. ``stop_tokens`` end the answer beside the model's own end tokens,
+    which ``ignore_eos`` forbids. ``logit_bias`` is added to tokens' logits. ``logprobs``: how many likeliest tokens
+    to report at each step. A ``side`` request (a title, a summary) gives way to conversations.
+
+    Raises RequestError where it asks for no token.
+    """
+
+    tokens: tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop_tokens: frozenset[int] = frozenset()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    side: bool = False
+    constraint: Constraint | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise RequestError("the prompt is empty")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise RequestError(f"max_tokens is 1 or more, got {self.max_tokens}")
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural logarithms of probabilities before any sampler changed them; ``top`` the likeliest tokens first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+
+
+@dataclass
+class Timings:
+    """What a request cost, in tokens and seconds. ``queue`` ends when its prefill begins, ``prefill`` with the first
+    token, ``decode`` with the last one. ``cached_tokens`` of the prompt were in the cache already."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    queue: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+    @property
+    def prefill_rate(self) -> float:
+        """Computed prompt tokens a second."""
+        return rate(self.prompt_tokens - self.cached_tokens, self.prefill)
+
+    @property
+    def decode_rate(self) -> float:
+        """Generated tokens a second, after the first, which the prefill gave."""
+        return rate(self.generated_tokens - 1, self.decode)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a request."""
+
+    reason: FinishReason
+    timings: Timings
+    error: EdgeError | None = None
+
+
+Event = Token | Finished
+
+
+def rate(count: int, seconds: float) -> float:
+    return count / seconds if count > 0 and seconds > 0 else 0.0
