@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from convert.errors import EdgeError
@@ -36,20 +37,18 @@ class Close:
 class Ticket:
     """A request that was taken in. Iterate over it for its tokens and, last, how it finished."""
 
-    def __init__(self, engine: Engine, sequence: Sequence) -> None:
-        self._engine, self._sequence = engine, sequence
+    def __init__(self, engine: Engine, request: Request) -> None:
         self.finished: Finished | None = None
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.cancel = engine.start(request, self._events.put)
+        """End it before the next step; harmless when it has ended. Any thread may call it."""
 
     def __iter__(self) -> Iterator[Event]:
         while self.finished is None:
-            event = self._sequence.events.get()
+            event = self._events.get()
             if isinstance(event, Finished):
                 self.finished = event
             yield event
-
-    def cancel(self) -> None:
-        """End it before the next step; harmless when it has ended. Any thread may call it."""
-        self._engine.send(Cancel(self._sequence))
 
     def result(self) -> tuple[list[Token], Finished]:
         """All tokens, and how it finished. Raises the error that ended it."""
@@ -86,14 +85,19 @@ class Engine:
 
     def submit(self, request: Request) -> Ticket:
         """Take in a request. Raises RequestError for one that can never fit, with both numbers."""
+        return Ticket(self, request)
+
+    def start(self, request: Request, deliver: Callable[[Event], object]) -> Callable[[], None]:
+        """``submit`` for who waits in another way: ``deliver`` is called for each event, by the engine's thread, and
+        must not block. Returns what cancels the request."""
         if len(request.tokens) >= self.context.n_ctx_seq:
             raise RequestError(
                 f"the prompt has {len(request.tokens)} tokens, the context {self.context.n_ctx_seq}",
                 "send less text or raise the context length",
             )
-        sequence = Sequence(request, list(request.tokens))
+        sequence = Sequence(request, deliver)
         self.send(Submit(sequence))
-        return Ticket(self, sequence)
+        return lambda: self.send(Cancel(sequence))
 
     def send(self, message: Submit | Cancel | Close) -> None:
         if isinstance(message, Submit) and (self._closed or self._failure):
@@ -227,7 +231,11 @@ class Engine:
         tokens = [token, *(request.constraint.forced() if request.constraint else ())]
         for one in tokens:
             sequence.tokens.append(one)
-            sequence.events.put(drawn.token if one is token else Token(one))
+            try:
+                sequence.deliver(drawn.token if one is token else Token(one))
+            except Exception:  # who asked is gone
+                self._finish(sequence, "cancelled")
+                return
             if sequence.n_generated == request.max_tokens or len(sequence.tokens) >= self.context.n_ctx_seq:
                 self._finish(sequence, "length")
                 return
@@ -237,7 +245,8 @@ class Engine:
         self._runner.end(sequence)
         if sequence in self._waiting:
             self._waiting.remove(sequence)
-        sequence.events.put(Finished(reason, sequence.timings(), error))
+        with contextlib.suppress(Exception):  # the same
+            sequence.deliver(Finished(reason, sequence.timings(), error))
 
     def _release(self, sequence: Sequence) -> None:
         """Give the slot back; its tokens stay resident."""

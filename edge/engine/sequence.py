@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.engine.types import Event, Request, Timings
@@ -15,18 +15,22 @@ class Sequence:
 
     The rest is pending: a long piece of the prompt at first, then the one token drawn last (more, where a grammar
     forces them). The logits of the last pending token give the next one.
+    ``deliver`` hands an event to who asked; the engine's thread calls it, so it must not block.
     """
 
     request: Request
-    tokens: list[int]
+    deliver: Callable[[Event], object]
+    tokens: list[int] = field(default_factory=list)
     n_past: int = 0
     slot: int | None = None
     cached: int = 0
-    events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     submitted: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
     first_token: float = 0.0
     last_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.tokens = self.tokens or list(self.request.tokens)
 
     @property
     def n_prompt(self) -> int:
