@@ -68,6 +68,7 @@ class Engine:
     def __init__(self, model: Model, context: Context, limits: Limits | None = None) -> None:
         self.model, self.context = model, context
         self.limits = limits or Limits(rows=min(context.n_batch, context.n_ubatch), width=context.n_seq_max)
+        self.n_ctx = min(self.limits.ctx or context.n_ctx_seq, context.n_ctx_seq)
         self.pace = Pace()
         self.slots = [Slot(index) for index in range(context.n_seq_max)]
         self._runner = Runner(model, context)
@@ -90,9 +91,9 @@ class Engine:
     def start(self, request: Request, deliver: Callable[[Event], object]) -> Callable[[], None]:
         """``submit`` for who waits in another way: ``deliver`` is called for each event, by the engine's thread, and
         must not block. Returns what cancels the request."""
-        if len(request.tokens) >= self.context.n_ctx_seq:
+        if len(request.tokens) >= self.n_ctx:
             raise RequestError(
-                f"the prompt has {len(request.tokens)} tokens, the context {self.context.n_ctx_seq}",
+                f"the prompt has {len(request.tokens)} tokens, the context {self.n_ctx}",
                 "send less text or raise the context length",
             )
         sequence = Sequence(request, deliver)
@@ -236,7 +237,7 @@ class Engine:
             except Exception:  # who asked is gone
                 self._finish(sequence, "cancelled")
                 return
-            if sequence.n_generated == request.max_tokens or len(sequence.tokens) >= self.context.n_ctx_seq:
+            if sequence.n_generated == request.max_tokens or len(sequence.tokens) >= self.n_ctx:
                 self._finish(sequence, "length")
                 return
 

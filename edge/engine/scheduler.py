@@ -57,7 +57,8 @@ def mix(old: float, new: float) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit).
+    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit), ``ctx`` the
+    tokens that one request may have (None: as many as the cache).
 
     ``chunk``: every prompt is computed in chunks of exactly this many tokens, alone in their step, and decoding never
     mixes with them: what a request gets then depends on no other one.
@@ -67,6 +68,7 @@ class Limits:
     width: int
     step: float | None = 0.25
     chunk: int | None = None
+    ctx: int | None = None
 
 
 def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> list[Work]:
