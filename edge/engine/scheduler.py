@@ -57,8 +57,9 @@ def mix(old: float, new: float) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit), ``ctx`` the
-    tokens that one request may have (None: as many as the cache).
+    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit).
+
+    ``ctx``: the tokens that one request may have, prompt and answer (None: as many as the cache).
 
     ``chunk``: every prompt is computed in chunks of exactly this many tokens, alone in their step, and decoding never
     mixes with them: what a request gets then depends on no other one.
