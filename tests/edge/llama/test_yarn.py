@@ -20,6 +20,7 @@ from edge.llama.batch import Batch
 from edge.llama.context import Context
 from edge.llama.model import Model
 from edge.llama.yarn import ContextLengthError, Documented, RopeChange, rope_for
+from tests.edge import tiny_gguf
 
 TINY_CONTEXT = 2048  # what both embedded models were trained for
 TINY_ROWS = tuple(Documented(arch, TINY_CONTEXT, TINY_CONTEXT, 4 * TINY_CONTEXT) for arch in ("qwen2", "glm4"))
@@ -93,13 +94,13 @@ def test_a_file_with_yarn_inside_needs_no_change_up_to_its_length() -> None:
 
 @pytest.fixture(scope="module", params=["tiny-qwen", "tiny-glm"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Model]]:
-    """An embedded model as it is, and converted with YaRN in its config.json: by 4 over 64 tokens."""
+    """An embedded model as it is, and converted with YaRN in its config.json: by 4 over 256 tokens."""
     folder = tmp_path_factory.mktemp(request.param)
     plain = Path(str(files("edge.models") / request.param))
     scaled = folder / "scaled"
     shutil.copytree(plain, scaled)
     config = json.loads((plain / "config.json").read_text(encoding="utf-8"))
-    config["rope_scaling"] = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    config["rope_scaling"] = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
     (scaled / "config.json").write_text(json.dumps(config), encoding="utf-8")
     convert(plain, {"F16": folder / "plain.gguf"})
     convert(scaled, {"F16": folder / "scaled.gguf"})
@@ -119,12 +120,22 @@ def all_logits(model: Model, tokens: Sequence[int], rope: RopeChange | None = No
 
 def test_what_is_computed_is_what_a_file_with_yarn_in_its_metadata_says(pair: tuple[Model, Model]) -> None:
     plain, scaled = pair
-    tokens = np.random.default_rng(1).integers(0, 256, 160).tolist()  # beyond the 64 tokens, within the 256
+    tokens = np.random.default_rng(1).integers(0, 256, 320).tolist()  # beyond the 256, within the 1024
     want = all_logits(scaled, tokens)
-    got = all_logits(plain, tokens, RopeChange(64, 4.0))
+    got = all_logits(plain, tokens, RopeChange(256, 4.0))
     np.testing.assert_array_equal(got, want)
-    for other in (None, RopeChange(64, 3.0), RopeChange(128, 4.0)):
+    for other in (None, RopeChange(256, 3.0), RopeChange(512, 4.0)):
         assert np.abs(all_logits(plain, tokens, other) - want).max() > 0.01
+
+
+def test_a_file_that_says_it_has_no_scaling_gets_it_all_the_same(tiny_path: Path, tmp_path: Path) -> None:
+    """llama.cpp ignores the factor where the type of scaling is none, as some files have it."""
+    none = tiny_gguf.write(tmp_path / "none.gguf", {"qwen2.rope.scaling.type": "none"})
+    rope = RopeChange(256, 4.0)
+    with Model(tiny_path) as silent, Model(none) as saying:
+        tokens = list(range(100))
+        np.testing.assert_array_equal(all_logits(saying, tokens, rope), all_logits(silent, tokens, rope))
+        assert (all_logits(saying, tokens, rope) != all_logits(saying, tokens)).any()
 
 
 def test_positions_beyond_the_trained_length_are_decoded(
