@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from convert.errors import EdgeError
 from edge import reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.cli.convert import DEFAULT_LEVEL
@@ -52,6 +51,7 @@ def run_command(
     from edge.llama.context import Context
     from edge.llama.model import Model
     from edge.llama.sampler import Sampling
+    from edge.llama.yarn import rope_for
 
     question = prompt if prompt is not None else read_stdin()
     path = ensure_converted(model, store.models_dir(models_dir), quiet or as_json)
@@ -61,8 +61,11 @@ def run_command(
         changes: dict[str, Any] = {"temperature": temp, "seed": seed}
         sampling = Sampling.from_metadata(loaded.metadata)
         sampling = dataclasses.replace(sampling, **{k: v for k, v in changes.items() if v is not None})
-        n_ctx = choose_context(ctx, loaded.n_ctx_train)
-        with Context(loaded, n_ctx, threads=threads, threads_batch=threads) as context:
+        n_ctx = ctx or min(DEFAULT_CONTEXT, loaded.n_ctx_train)
+        rope = rope_for(loaded.metadata, n_ctx)
+        if rope is not None and not quiet:
+            click.echo(f"YaRN by {rope.factor:.2f}: --ctx {n_ctx} is beyond the trained {loaded.n_ctx_train}", err=True)
+        with Context(loaded, n_ctx, threads=threads, threads_batch=threads, rope=rope) as context:
             generation = generate(loaded, context, tokens, sampling, max_tokens=max_tokens)
             answer = []
             try:
@@ -107,15 +110,6 @@ def read_stdin() -> str:
     if not text:
         raise click.UsageError("standard input is empty; give a PROMPT")
     return text
-
-
-def choose_context(wanted: int | None, trained: int) -> int:
-    """``wanted`` tokens, or a moderate default; never more than the model was trained for."""
-    if wanted is None:
-        return min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
-    if trained and wanted > trained:
-        raise EdgeError(f"--ctx {wanted} is more than the {trained} tokens the model was trained for", "use less")
-    return wanted
 
 
 def ensure_converted(model: str, models: Path, quiet: bool) -> Path:
