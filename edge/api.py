@@ -1,0 +1,230 @@
+"""The Python API: a model in memory that answers several requests at once.
+
+::
+
+    with Engine("qwen2.5-7b", level="Q4_K_M") as llm:
+        for delta in llm.chat([{"role": "user", "content": "你好"}]):
+            print(delta.text, end="")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from edge import reference, store
+from edge.answer import Delta, Reader, Result
+from edge.chat.formats import format_for
+from edge.chat.output import Parser, PlainParser
+from edge.chat.template import ChatTemplate
+from edge.engine import engine as core
+from edge.engine.scheduler import Limits
+from edge.engine.types import Event, Request, rate
+from edge.llama.context import Context
+from edge.llama.model import Model
+from edge.llama.sampler import Sampling
+from edge.llama.yarn import rope_for
+
+DEFAULT_CONTEXT = 4096  # tokens
+DETERMINISTIC_CHUNK = 64  # tokens of a prompt
+
+
+class Engine:
+    """A model in memory. A context manager; every method may be called from any thread.
+
+    ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
+    request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
+    trained length YaRN is turned on where the family's makers document it. ``slots``: how many requests are in the
+    cache at once; ``width``: how many of them decode in one step (default: all). ``deterministic``: an answer depends
+    on no other request (no prefix is reused; slower). Raises EdgeError.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        level: str | None = None,
+        ctx: int | None = None,
+        slots: int = 4,
+        width: int | None = None,
+        threads: int | None = None,
+        threads_batch: int | None = None,
+        gpu_layers: int = 0,
+        flash_attn: bool | None = None,
+        kv_type: str = "f16",
+        deterministic: bool = False,
+        models_dir: Path | None = None,
+    ) -> None:
+        text = f"{model}:{level}" if level else str(model)
+        path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
+        self.model = Model(path, gpu_layers=gpu_layers)
+        try:
+            self.ctx = ctx or min(DEFAULT_CONTEXT, self.model.n_ctx_train or DEFAULT_CONTEXT)
+            self._context = Context(
+                self.model,
+                self.ctx * slots,
+                n_seq_max=slots,
+                threads=threads,
+                threads_batch=threads_batch,
+                flash_attn=flash_attn,
+                kv_type=kv_type,
+                kv_unified=not deterministic,
+                rope=rope_for(self.model.metadata, self.ctx),
+            )
+            chunk = DETERMINISTIC_CHUNK if deterministic else None
+            limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
+            self._core = core.Engine(self.model, self._context, limits)
+        except BaseException:
+            self.model.close()
+            raise
+        self.sampling = Sampling.from_metadata(self.model.metadata)
+
+    # --- answers
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        stop: Sequence[str] = (),
+        max_tokens: int | None = None,
+        side: bool = False,
+        variables: Mapping[str, Any] | None = None,
+        **sampling: Any,
+    ) -> Stream:
+        """Answer a conversation by the model's own template.
+
+        ``variables`` go to the template (``{"enable_thinking": False}``); ``sampling`` are fields of ``Sampling`` that
+        replace the model's own, such as ``temperature=0``. Raises TemplateError, RequestError, SamplingError.
+        """
+        request, parser = self._chat_request(messages, tools, max_tokens, side, variables or {}, sampling)
+        return self._stream(request, parser, stop)
+
+    async def achat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> AsyncIterator[Delta]:
+        """``chat`` for asyncio. Leaving the loop early, or cancelling the task, cancels the answer."""
+        stop = options.pop("stop", ())
+        tools, max_tokens = options.pop("tools", None), options.pop("max_tokens", None)
+        side, variables = options.pop("side", False), options.pop("variables", None) or {}
+        # Rendering and tokenizing a long conversation takes a while.
+        request, parser = await asyncio.to_thread(
+            self._chat_request, messages, tools, max_tokens, side, variables, options
+        )
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
+        cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
+        reader = Reader(self.model.token_bytes, parser, stop, cancel)
+        try:
+            while reader.result is None:
+                for delta in reader.feed(await events.get()):
+                    yield delta
+        finally:
+            if reader.result is None:
+                cancel()
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        stop: Sequence[str] = (),
+        max_tokens: int | None = None,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> list[Result]:
+        """Continue texts, all at once; the results are in their order. No template is applied.
+
+        ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal.
+        """
+        chosen = dataclasses.replace(self.sampling, **sampling)
+        streams = []
+        try:
+            for prompt in prompts:
+                tokens = tuple(self.model.tokenize(prompt, add_special=True))
+                streams.append(self._stream(Request(tokens, chosen, max_tokens), PlainParser(), stop))
+            return with_progress(streams) if progress else [stream.result for stream in streams]
+        except BaseException:
+            for stream in streams:
+                stream.cancel()
+            raise
+
+    def _chat_request(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        max_tokens: int | None,
+        side: bool,
+        variables: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+    ) -> tuple[Request, Parser]:
+        model = self.model
+        segments = ChatTemplate.from_metadata(model.metadata).render_segments(
+            messages, model.control_texts, tools=tools, **variables
+        )
+        tokens = [token for one in segments for token in model.tokenize(one.text, parse_special=one.is_markup)]
+        output = format_for(model.chat_template, model.arch, tools)
+        request = Request(tuple(tokens), dataclasses.replace(self.sampling, **sampling), max_tokens, side=side)
+        return request, output.parser("".join(one.text for one in segments))
+
+    def _stream(self, request: Request, parser: Parser, stop: Sequence[str]) -> Stream:
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        cancel = self._core.start(request, events.put)
+        return Stream(Reader(self.model.token_bytes, parser, stop, cancel), events, cancel)
+
+    # --- life
+
+    def close(self) -> None:
+        """Cancel what is at work and free the model; harmless when repeated."""
+        self._core.close()
+        self.model.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stream:
+    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it."""
+
+    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], cancel: Callable[[], None]) -> None:
+        self._reader, self._events = reader, events
+        self.cancel = cancel
+        """End the answer before the next step; any thread may call it."""
+
+    def __iter__(self) -> Iterator[Delta]:
+        try:
+            while self._reader.result is None:
+                yield from self._reader.feed(self._events.get())
+        finally:
+            if self._reader.result is None:
+                self.cancel()
+
+    @property
+    def result(self) -> Result:
+        """The whole answer; waits for its end. Raises the error that ended it."""
+        for _ in self:
+            pass
+        assert self._reader.result is not None
+        return self._reader.result
+
+
+def with_progress(streams: Sequence[Stream]) -> list[Result]:
+    """Wait for all of them behind a bar with tokens/s in and out."""
+    console = Console(stderr=True)
+    results = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=len(streams))
+        started = bar.get_time()
+        for stream in streams:
+            results.append(stream.result)
+            seconds = bar.get_time() - started
+            read = rate(sum(one.timings.prompt_tokens for one in results), seconds)
+            written = rate(sum(one.timings.generated_tokens for one in results), seconds)
+            bar.update(task, advance=1, description=f"{read:.0f} tokens/s in, {written:.0f} out")
+    return results
