@@ -97,9 +97,11 @@ def parse(source: Any) -> Any:
         except ValueError as error:
             raise ConstraintError(f"the schema is not JSON: {error}") from None
     check(source)
-    if isinstance(source, Mapping):
-        source = {key: value for key, value in source.items() if key != "x-guidance"}
-    return source
+    if source is True:
+        return {}
+    if not isinstance(source, Mapping):
+        raise ConstraintError("the schema is refused at $: a schema is an object, or true")
+    return {key: value for key, value in source.items() if key != "x-guidance"}
 
 
 def dump(schema: Any) -> str:
@@ -117,26 +119,32 @@ def fault(schema: Any, complaint: str, complain: Callable[[Any], str]) -> str:
     """``$.properties.age.type: there is no type "intt"``: the place and the fault, for a person.
 
     ``complaint``: what the library says of ``schema``. ``complain`` asks it about another schema; the
-    answer is empty if that is good. The place is found by asking about the parts: the smallest one of
-    which the library says the same, then the keyword without which it does not.
+    answer is empty if that is good. The place is found by asking about the parts, by halves: the smallest
+    one of which the library says the same, then the keyword without which it does not.
     """
     deadline = time.monotonic() + FAULT_SECONDS
+    reason = plain(complaint)
 
     def same(document: Any) -> bool:
-        return time.monotonic() < deadline and complain(document) == complaint
+        return time.monotonic() < deadline and plain(complain(document)) == reason
 
     path: Path = ()
-    while part := next((p for p in _subschemas(schema, path) if same(_part(schema, p))), None):
-        path = part
+    parts = list(_subschemas(schema, path))
+    while parts:
+        halves = parts[: (len(parts) + 1) // 2], parts[(len(parts) + 1) // 2 :]
+        parts = next((half for half in halves if half and same(_parts(schema, half))), [])
+        if len(parts) == 1:
+            path = parts[0]
+            parts = list(_subschemas(schema, path))
     found = _at(schema, path)
     if isinstance(found, dict):
         # Without its type the other keywords of a schema mean less: try that last.
         for keyword in sorted(found, key=lambda key: key == "type"):
             without = {key: value for key, value in found.items() if key != keyword}
-            if time.monotonic() < deadline and not same(_part(_replaced(schema, path, without), path)):
+            if time.monotonic() < deadline and not same(_parts(_replaced(schema, path, without), [path])):
                 path = (*path, keyword)
                 break
-    return f"{path_text(path)}: {plain(complaint)}"
+    return f"{path_text(path)}: {reason}"
 
 
 def plain(complaint: str) -> str:
@@ -176,13 +184,16 @@ def _subschemas(schema: Any, path: Path) -> Iterator[Path]:
     yield from ((*path, keyword) for keyword in SINGLE if isinstance(found.get(keyword), dict))
 
 
-def _part(schema: Any, path: Path) -> Any:
-    """A schema that stands for the part at ``path``, with the references of the whole still good."""
-    if not path:
+def _parts(schema: Any, paths: list[Path]) -> Any:
+    """A schema with the faults of the parts at ``paths``, where the references of the whole are still good."""
+    if paths == [()]:
         return schema
     root = {"$id": ROOT_ID, **schema}
-    pointer = "".join("/" + quote(str(key).replace("~", "~0").replace("/", "~1")) for key in path)
-    return {"$defs": {"root": root}, "$ref": f"{root['$id']}#{pointer}"}
+    pointers = ("".join("/" + quote(str(key).replace("~", "~0").replace("/", "~1")) for key in path) for path in paths)
+    refs = [{"$ref": f"{root['$id']}#{pointer}"} for pointer in pointers]
+    # Alone the part is the whole document, and a part that nothing can satisfy is seen too.
+    document = refs[0] if len(refs) == 1 else {"properties": {str(i): ref for i, ref in enumerate(refs)}}
+    return {"$defs": {"root": root}, **document}
 
 
 def _at(schema: Any, path: Path) -> Any:
