@@ -402,6 +402,9 @@ def chain(n, link):
     links = {f"a{i}": link({"$ref": f"#/$defs/a{i + 1}"}, i) for i in range(n)}
     return {"$defs": links | {f"a{n}": {}}, "$ref": "#/$defs/a0"}
 
+def rules(form, n):
+    return "".join(form.format(i, i + 1) for i in range(n))
+
 def props(n, prefix="p"):
     return {f"{prefix}{i}": {"type": "integer"} for i in range(n)}
 
@@ -436,13 +439,13 @@ CASES = {
     "regex nested": lambda: ("regex", "(" * 10000 + "a" + ")" * 10000),
     "regex long": lambda: ("regex", "a" * 1000000),
     "regex longest": lambda: ("regex", "a.*" * 10000),
-    "lark rules": lambda: ("lark", "start: r0\n" + "".join(f"r{i}:r{i + 1}\n" for i in range(2600)) + 'r2600: "a"'),
-    "lark tokens": lambda: ("lark", "start: R0\n" + "".join(f"R{i}:R{i + 1}\n" for i in range(2600)) + 'R2600: "a"'),
+    "lark rules": lambda: ("lark", "start: r0\n" + rules("r{}:r{}\n", 2600) + 'r2600: "a"'),
+    "lark tokens": lambda: ("lark", "start: R0\n" + rules("R{}:R{}\n", 2600) + 'R2600: "a"'),
     "lark nested": lambda: ("lark", "start: " + "(" * 10000 + '"a"' + ")" * 10000),
     "lark counts": lambda: ("lark", 'start: ((("a"{1000}){1000}){1000}){1000}'),
     "lark ambiguous": lambda: ("lark", 'start: s\ns: s s s | s s | "a" | "b" | ""'),
     "lark left": lambda: ("lark", "start: start"),
-    "gbnf rules": lambda: ("gbnf", "".join(f"{f'a{i}' if i else 'root'} ::= a{i + 1}\n" for i in range(1900)) + 'a1900 ::= "a"'),
+    "gbnf rules": lambda: ("gbnf", "root ::= a0\n" + rules("a{} ::= a{}\n", 1900) + 'a1900 ::= "a"'),
     "gbnf nested": lambda: ("gbnf", "root ::= " + "(" * 10000 + '"a"' + ")" * 10000),
     "gbnf counts": lambda: ("gbnf", 'root ::= ("a"{1000000}){1000000}'),
 }
