@@ -9,6 +9,7 @@ from typing import Protocol
 from edge.chat.output import Call, CallArguments, CallBegin, CallEnd, Content, Event, Unfinished, kept_back
 
 MAX_CALL = 1 << 18  # characters; a longer one is content
+PATIENCE = 1 << 10  # a call is read again when it grew by its PATIENCE-th: the time for long ones stays bounded
 
 
 class NotACallError(Exception):
@@ -54,6 +55,7 @@ class CallParser:
         self._opening = re.compile("|".join(map(re.escape, sorted(format.openings, key=len, reverse=True))) or r"(?!)")
         self._held = ""
         self._in_call = False  # _held is white space, then an opening
+        self._seen = 0  # characters of _held when the call was last read
         self._may_close = False  # _held may begin with the closing of a call
         self._behind_call = False  # nothing but white space came since a call
         self._line_start = True  # _held begins a line
@@ -61,6 +63,8 @@ class CallParser:
 
     def feed(self, text: str) -> list[Event]:
         self._held += text
+        if self._in_call and len(self._held) - self._seen < len(self._held) // PATIENCE:
+            return []
         return self._work(ended=False)
 
     def finish(self, cut: bool) -> list[Event]:
@@ -90,6 +94,7 @@ class CallParser:
                 self._in_call = False
                 continue
             if found is None:
+                self._seen = len(self._held)
                 return events
             events += self._tell(found.call)
             self._held = self._held[space + found.size :]

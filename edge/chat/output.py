@@ -64,7 +64,7 @@ class Parser(Protocol):
         ...
 
     def finish(self, cut: bool) -> list[Event]:
-        """The rest. ``cut``: a limit ended the answer, not the model. Call it once, after it ``feed`` no more."""
+        """The rest. ``cut``: a limit ended the answer, not the model. To be called once, at the end."""
         ...
 
 

@@ -83,6 +83,10 @@ HERMES = {
     '<tool_call>\n{"name": "a", "arguments": {"b": {"c": [1, {"d": null}]}, "🦙": "\\ud83e\\udd99"}}\n</tool_call>': (
         calls(("a", '{"b": {"c": [1, {"d": null}]}, "🦙": "\\ud83e\\udd99"}'))
     ),
+    # white space wherever JSON has it
+    ('<tool_call>{ "name" : "a" , "arguments" : { "b" : [ 1 , true ] , "c" : -1.5e-3 } }'.replace(" ", " \n" * 12)): (
+        calls(("a", '{ "b" : [ 1 , true ] , "c" : -1.5e-3 }'.replace(" ", " \n" * 12)))
+    ),
     # a tag in a string, a newline that is not escaped
     '<tool_call>\n{"name": "a", "arguments": {"b": "</tool_call> <tool_call>"}}\n</tool_call>': calls(
         ("a", '{"b": "</tool_call> <tool_call>"}')

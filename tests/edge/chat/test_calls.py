@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.chat import calls as calls_module
+from edge.chat.calls import Found
 from edge.chat.output import Answer, CallArguments, CallBegin, CallEnd, Content, collect
+from edge.chat.qwen3_coder import Qwen3Coder
 from tests.edge.chat.answers import FORMATS, coder, events, glm, parser, read
 
 CASES = [(name, text) for name, table in FORMATS.items() for text in table]
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid escape sequence")  # pytest drops our filter
-SHORT = [(name, text) for name, text in CASES if len(text) < 400]
+SHORT = [(name, text) for name, text in CASES if len(text) < 800]
 PIECES = {
     "qwen3": ["<tool_call>", "</tool_call>", '{"name": "a"', ', "arguments": {"b": 1}', "}", '"', "\n", "<think>"],
     "qwen3.5": ["<tool_call>", "<function=f>", "<parameter=a>", "</parameter>", "</function>", "</tool_call>", "\n"],
@@ -116,6 +118,23 @@ def test_a_call_beyond_all_measure_is_content(monkeypatch: pytest.MonkeyPatch) -
         assert read("qwen3", text) == Answer(text)
         assert collect(events(parser("qwen3"), text, True)) == Answer(text)
     assert read("qwen3", "Hi " * 100 + '<tool_call>{"name": "a"}').calls
+
+
+def test_a_long_call_is_not_read_at_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token of a long call made the parser read it from its beginning: minutes for a file of 100,000 letters."""
+    reads: list[int] = []
+    read_call = Qwen3Coder.read
+
+    def counted(self: Qwen3Coder, text: str, *, ended: bool) -> Found | None:
+        reads.append(len(text))
+        return read_call(self, text, ended=ended)
+
+    monkeypatch.setattr(Qwen3Coder, "read", counted)
+    text = coder(("city", "x" * 20_000))
+    (call,) = collect(events(parser("qwen3.5"), text + "\nSo.")).calls
+    assert json.loads(call.arguments) == {"city": "x" * 20_000}
+    assert len(reads) < 6000
+    assert min(size for size in reads if size >= len(text) - len("\n</tool_call>")) < len(text) + 3  # and in time
 
 
 def test_odd_tools_do_no_harm() -> None:
