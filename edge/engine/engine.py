@@ -229,11 +229,10 @@ class Engine:
         if token in request.stop_tokens or (token in self.model.end_tokens and not request.ignore_eos):
             self._finish(sequence, "stop")
             return
-        tokens = [token, *(request.constraint.forced() if request.constraint else ())]
-        for one in tokens:
-            sequence.tokens.append(one)
+        for one in (drawn.token, *map(Token, drawn.forced)):
+            sequence.tokens.append(one.token)
             try:
-                sequence.deliver(drawn.token if one is token else Token(one))
+                sequence.deliver(one)
             except Exception:  # who asked is gone
                 self._finish(sequence, "cancelled")
                 return

@@ -18,10 +18,11 @@ from edge.llama.sampler import Sampler
 
 @dataclass(frozen=True)
 class Drawn:
-    """The token that a request's last row gave."""
+    """The token that a request's last row gave, and those that its grammar then leaves no choice about."""
 
     sequence: Sequence
     token: Token
+    forced: tuple[int, ...] = ()
 
 
 class Runner:
@@ -72,9 +73,9 @@ class Runner:
             computed = sequence.tokens[sequence.n_past : sequence.n_past + one.count]
             slots[sequence.slot].tokens.extend(computed)
             sequence.n_past += one.count
-        return [Drawn(sequence, self._draw(sequence, row)) for sequence, row in rows]
+        return [self._draw(sequence, row) for sequence, row in rows]
 
-    def _draw(self, sequence: Sequence, row: int) -> Token:
+    def _draw(self, sequence: Sequence, row: int) -> Drawn:
         request = sequence.request
         logits = None
         if request.logprobs is not None or request.constraint is not None or not sequence.n_generated:
@@ -85,9 +86,15 @@ class Runner:
         if logits is not None and request.constraint is not None:
             request.constraint.mask(logits)
         token = self._samplers[sequence].sample(self.context, row)
+        forced: list[int] = []
         if request.constraint is not None:
             request.constraint.accept(token)
-        return Token(token, None if raw is None else logprob(raw, token, request.logprobs or 0))
+            forced = request.constraint.forced()
+            for one in forced:
+                request.constraint.accept(one)
+                self._samplers[sequence].accept(one)
+        shown = Token(token, None if raw is None else logprob(raw, token, request.logprobs or 0))
+        return Drawn(sequence, shown, tuple(forced))
 
     def end(self, sequence: Sequence) -> None:
         """Free the request's sampler; what its slot holds stays."""
