@@ -220,8 +220,11 @@ class Engine:
 
     def _deliver(self, drawn: Drawn) -> None:
         """Hand a token on, or end the request by it."""
-        sequence, token = drawn.sequence, drawn.token.token
-        request = sequence.request
+        sequence, request = drawn.sequence, drawn.sequence.request
+        if drawn.token is None:
+            self._finish(sequence, "error", drawn.error)
+            return
+        token = drawn.token.token
         now = time.monotonic()
         if not sequence.n_generated:
             sequence.first_token = now

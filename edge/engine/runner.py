@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convert.errors import EdgeError
 from edge.engine.scheduler import Work
 from edge.engine.sequence import Sequence
 from edge.engine.slots import Seat, Slot
@@ -18,11 +19,13 @@ from edge.llama.sampler import Sampler
 
 @dataclass(frozen=True)
 class Drawn:
-    """The token that a request's last row gave, and those that its grammar then leaves no choice about."""
+    """The token that a request's last row gave, and those that its grammar then leaves no choice about; or what kept
+    it from being drawn."""
 
     sequence: Sequence
-    token: Token
+    token: Token | None
     forced: tuple[int, ...] = ()
+    error: EdgeError | None = None
 
 
 class Runner:
@@ -73,7 +76,14 @@ class Runner:
             computed = sequence.tokens[sequence.n_past : sequence.n_past + one.count]
             slots[sequence.slot].tokens.extend(computed)
             sequence.n_past += one.count
-        return [self._draw(sequence, row) for sequence, row in rows]
+        return [self._try_draw(sequence, row) for sequence, row in rows]
+
+    def _try_draw(self, sequence: Sequence, row: int) -> Drawn:
+        """A grammar that fails is one request's misfortune."""
+        try:
+            return self._draw(sequence, row)
+        except EdgeError as error:
+            return Drawn(sequence, None, error=error)
 
     def _draw(self, sequence: Sequence, row: int) -> Drawn:
         request = sequence.request
