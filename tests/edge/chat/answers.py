@@ -227,6 +227,8 @@ GLM4 = {
         ("get_weather", '{"city": "a}\\n{", "b": {"c": ["北京"]}}'), content="I look.\n\nDone."
     ),
     "get_weather\n{}": calls(("get_weather", "{}")),
+    # the first one's string never ends, as is certain at the end only
+    'get_weather\n{"city": "Oslo\nnothing\n{}': calls(("nothing", "{}"), content='get_weather\n{"city": "Oslo'),
     "\n你好": Answer("你好"),
     **{
         text: Answer(text)

@@ -69,6 +69,8 @@ def test_cut_by_the_limit_anywhere(name: str, text: str) -> None:
         answer = read(name, text[:at], cut=True)
         assert answer.calls == whole.calls[: len(answer.calls)]
         assert text[:at].endswith(answer.unfinished)
+        if not answer.calls:
+            assert "".join((answer.content + answer.unfinished).split()) == "".join(text[:at].split())
 
 
 def test_what_a_cut_call_looks_like() -> None:
