@@ -78,8 +78,8 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         if prefilling and (turn % 2 == 0 or not decoding):
             first = prefilling[0]
             return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
-        return [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
-    work = [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
+        return decodes(decoding, limits, turn)
+    work = decodes(decoding, limits, turn)
     rows = sum(one.count for one in work)
     room = limits.rows - rows
     if limits.step is not None:
@@ -92,6 +92,17 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
             break
         work.append(Work(sequence, count))
         room -= count
+    return work
+
+
+def decodes(decoding: list[Sequence], limits: Limits, turn: int) -> list[Work]:
+    """The pending tokens of those whose turn it is: one of each, and of the forced ones as many as the batch takes."""
+    chosen = rotated(decoding, min(limits.width, limits.rows), turn)
+    spare, work = limits.rows - len(chosen), []
+    for sequence in chosen:
+        count = min(sequence.n_pending, 1 + spare)
+        spare -= count - 1
+        work.append(Work(sequence, count))
     return work
 
 
