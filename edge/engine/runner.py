@@ -113,6 +113,7 @@ def logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
     """From raw logits, float32 [n_vocab]: log softmax of ``token`` and of the ``top`` likeliest."""
     shifted = logits.astype(np.float64) - logits.max()
     values = shifted - np.log(np.exp(shifted).sum())
-    best = np.argpartition(values, -top)[-top:] if 0 < top < len(values) else np.arange(len(values))[:0]
+    top = min(top, len(values))
+    best = np.argpartition(values, -top)[-top:] if top > 0 else np.arange(0)
     order = best[np.argsort(-values[best], kind="stable")]
     return TokenLogprob(float(values[token]), tuple((int(one), float(values[one])) for one in order))
