@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge.engine.sequence import Sequence
 from edge.engine.slots import common_prefix
@@ -59,8 +59,10 @@ def mix(old: float, new: float) -> float:
 class Limits:
     """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit).
 
-    ``chunk``: every prompt is computed in chunks of exactly this many tokens, alone in their step, and decoding never
-    mixes with them: what a request gets then depends on no other one.
+    ``chunk``: every prompt is computed in chunks of exactly this many tokens, each alone in its step, and each request
+    decodes alone, whatever ``width`` says: what a request gets then depends on no other one. llama.cpp rounds otherwise
+    for one row than for several: attention splits a long cache among the threads for one row only, and repacked
+    matrices have other products for rows in fours.
     """
 
     rows: int
@@ -78,7 +80,7 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         if prefilling and (turn % 2 == 0 or not decoding):
             first = prefilling[0]
             return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
-        return decodes(decoding, limits, turn)
+        return decodes(decoding, replace(limits, width=1), turn // 2 if prefilling else turn)
     work = decodes(decoding, limits, turn)
     rows = sum(one.count for one in work)
     room = limits.rows - rows
