@@ -57,7 +57,8 @@ def test_prompts_go_in_order_of_arrival(active: list[Sequence], pace: Pace, limi
     waiting = [one for one in active if not one.decoding]
     prompts = [one for one in plan(active, pace, limits, turn) if not one.sequence.decoding]
     assert [one.sequence for one in prompts] == waiting[: len(prompts)]
-    assert all(one.completes for one in prompts[:-1])
+    cut = next((i for i, one in enumerate(prompts) if not one.completes), len(prompts))
+    assert rows(prompts[cut + 1 :]) < GROUP, "a later one takes only what the oldest has no use for"
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 1000))
@@ -87,6 +88,16 @@ def test_separate_prompts_never_mix(active: list[Sequence], chunk: int, width: i
         end = one.sequence.n_past + one.count
         assert end % chunk == 0 or one.completes
         assert one.count <= chunk
+    assert len(work) <= 1, "rows of two requests in one step round otherwise than those of one"
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(0, 100))
+def test_everyone_gets_a_turn_beside_separate_prompts(n: int, width: int, turn: int) -> None:
+    """Prompts take every other step; of two decoding requests one once had all the steps between."""
+    active = [prefilling(500), *(decoding() for _ in range(n))]
+    steps = [plan(active, Pace(), Limits(512, width, chunk=64), turn + step) for step in range(2 * n)]
+    assert all(len(step) == 1 for step in steps)
+    assert {id(one.sequence) for step in steps for one in step} == {id(one) for one in active}
 
 
 @given(st.integers(1, 300), st.integers(1, 128), st.lists(DECODE, max_size=3))
