@@ -39,7 +39,10 @@ class Runner:
             self.context.memory_rm(slot.index)
             if reused:
                 whole = reused == len(source.tokens)
-                self.context.memory_cp(source.index, slot.index, 0, -1 if whole else reused)
+                part = self.context.kv_unified and not whole
+                self.context.memory_cp(source.index, slot.index, 0, reused if part else -1)
+                if not part and not whole:
+                    self.context.memory_rm(slot.index, reused)
         elif reused < len(slot.tokens):
             self.context.memory_rm(slot.index, reused)
         if self.context.memory_last(slot.index) != reused - 1:  # this model's memory cannot be cut there after all

@@ -187,6 +187,17 @@ def test_a_common_prefix_is_computed_once(model: Model) -> None:
     assert sorted(cached)[0] == 0 and all(200 - WORTH_WAITING < one <= 200 for one in sorted(cached)[1:])
 
 
+def test_a_branch_in_a_cache_that_is_not_unified(model: Model) -> None:
+    """Part of a sequence cannot be copied there; the attempt ended the engine's thread."""
+    first = prompt(50, 50)
+    second = [*first[:40], 7, 8]
+    with engine_of(model, unified=False) as (engine, _):
+        engine.submit(greedy(first, 4)).result()
+        answer, finished = engine.submit(greedy(second, 4)).result()
+    assert finished.timings.cached_tokens == 40
+    assert follows(model, second, [token.token for token in answer])
+
+
 def test_a_side_request_leaves_conversations_alone(model: Model) -> None:
     talk = prompt(6, 40)
     with engine_of(model, slots=2) as (engine, _):
