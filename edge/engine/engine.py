@@ -79,13 +79,15 @@ class Engine:
         self._step = 0
         self._failure: EdgeError | None = None
         self._closed = False
+        self._sending = threading.Lock()  # no request comes behind Close, where nobody would answer it
         self._thread = threading.Thread(target=self._run, name="edge-engine", daemon=True)
         self._thread.start()
 
     # --- for callers
 
     def submit(self, request: Request) -> Ticket:
-        """Take in a request. Raises RequestError for one that can never fit, with both numbers."""
+        """Take in a request. Raises RequestError for one that can never fit, with both numbers, or names tokens that
+        the model does not have."""
         return Ticket(self, request)
 
     def start(self, request: Request, deliver: Callable[[Event], object]) -> Callable[[], None]:
@@ -96,22 +98,28 @@ class Engine:
                 f"the prompt has {len(request.tokens)} tokens, the context {self.n_ctx}",
                 "send less text or raise the context length",
             )
+        for token in (*request.tokens, *request.logit_bias):
+            if not 0 <= token < self.model.n_vocab:
+                raise RequestError(f"token {token} is outside the vocabulary of {self.model.n_vocab}")
         sequence = Sequence(request, deliver)
         self.send(Submit(sequence))
         return lambda: self.send(Cancel(sequence))
 
     def send(self, message: Submit | Cancel | Close) -> None:
-        if isinstance(message, Submit) and (self._closed or self._failure):
-            raise self._failure or EngineError("the engine is closed")
-        self._inbox.put(message)
+        with self._sending:
+            if isinstance(message, Submit) and (self._closed or self._failure):
+                raise self._failure or EngineError("the engine is closed")
+            self._inbox.put(message)
 
     def close(self) -> None:
         """Cancel what is at work, end the thread, free the batch; the context is the caller's."""
-        if not self._closed:
+        with self._sending:
+            if self._closed:
+                return
             self._closed = True
             self._inbox.put(Close())
-            self._thread.join()
-            self._runner.close()
+        self._thread.join()
+        self._runner.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -129,7 +137,7 @@ class Engine:
                     self._step = next(self._steps)
                     for drawn in self._compute(work):
                         self._deliver(drawn)
-                elif not self._active:
+                if not self._active and not self._waiting:
                     self._check_idle()
         except Exception as error:  # nobody may wait for ever
             self._failure = error if isinstance(error, EdgeError) else EngineError(f"the engine failed: {error!r}")
@@ -171,8 +179,8 @@ class Engine:
                 continue
             if self._active and not self._has_room(sequence, seat.reused):
                 return
-            self._waiting.remove(sequence)
             reused = self._runner.begin(sequence, seat)
+            self._waiting.remove(sequence)
             slot = seat.slot
             slot.tokens = seat.source.tokens[:reused]
             slot.owner, slot.side, slot.used = sequence, sequence.request.side, self._step

@@ -43,7 +43,10 @@ class Runner:
             self.context.memory_rm(slot.index)
             if reused:
                 whole = reused == len(source.tokens)
-                self.context.memory_cp(source.index, slot.index, 0, -1 if whole else reused)
+                part = self.context.kv_unified and not whole
+                self.context.memory_cp(source.index, slot.index, 0, reused if part else -1)
+                if not part and not whole:
+                    self.context.memory_rm(slot.index, reused)
         elif reused < len(slot.tokens):
             self.context.memory_rm(slot.index, reused)
         if self.context.memory_last(slot.index) != reused - 1:  # this model's memory cannot be cut there after all
@@ -130,6 +133,7 @@ def logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
     """From raw logits, float32 [n_vocab]: log softmax of ``token`` and of the ``top`` likeliest."""
     shifted = logits.astype(np.float64) - logits.max()
     values = shifted - np.log(np.exp(shifted).sum())
-    best = np.argpartition(values, -top)[-top:] if 0 < top < len(values) else np.arange(len(values))[:0]
+    top = min(top, len(values))
+    best = np.argpartition(values, -top)[-top:] if top > 0 else np.arange(0)
     order = best[np.argsort(-values[best], kind="stable")]
     return TokenLogprob(float(values[token]), tuple((int(one), float(values[one])) for one in order))

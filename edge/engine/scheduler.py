@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge.engine.sequence import Sequence
 from edge.engine.slots import common_prefix
@@ -61,8 +61,10 @@ class Limits:
 
     ``ctx``: the tokens that one request may have, prompt and answer (None: as many as the cache).
 
-    ``chunk``: every prompt is computed in chunks of exactly this many tokens, alone in their step, and decoding never
-    mixes with them: what a request gets then depends on no other one.
+    ``chunk``: every prompt is computed in chunks of exactly this many tokens, each alone in its step, and each request
+    decodes alone, whatever ``width`` says: what a request gets then depends on no other one. llama.cpp rounds otherwise
+    for one row than for several: attention splits a long cache among the threads for one row only, and repacked
+    matrices have other products for rows in fours.
     """
 
     rows: int
@@ -81,8 +83,8 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         if prefilling and (turn % 2 == 0 or not decoding):
             first = prefilling[0]
             return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
-        return [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
-    work = [Work(sequence, sequence.n_pending) for sequence in rotated(decoding, limits.width, turn)]
+        return decodes(decoding, replace(limits, width=1), turn // 2 if prefilling else turn)
+    work = decodes(decoding, limits, turn)
     rows = sum(one.count for one in work)
     room = limits.rows - rows
     if limits.step is not None:
@@ -95,6 +97,17 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
             break
         work.append(Work(sequence, count))
         room -= count
+    return work
+
+
+def decodes(decoding: list[Sequence], limits: Limits, turn: int) -> list[Work]:
+    """The pending tokens of those whose turn it is: one of each, and of the forced ones as many as the batch takes."""
+    chosen = rotated(decoding, min(limits.width, limits.rows), turn)
+    spare, work = limits.rows - len(chosen), []
+    for sequence in chosen:
+        count = min(sequence.n_pending, 1 + spare)
+        spare -= count - 1
+        work.append(Work(sequence, count))
     return work
 
 
