@@ -38,6 +38,7 @@ class Ticket:
     """A request that was taken in. Iterate over it for its tokens and, last, how it finished."""
 
     def __init__(self, engine: Engine, request: Request) -> None:
+        self.request = request
         self.finished: Finished | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.cancel = engine.start(request, self._events.put)

@@ -50,7 +50,7 @@ def start(engine: Engine, rng: random.Random) -> Ticket | None:
 
 
 def check(ticket: Ticket, rng: random.Random, model: Model) -> None:
-    request = ticket._sequence.request
+    request = ticket.request
     cancel_after = rng.randint(0, 10) if rng.random() < 0.2 else None
     tokens = []
     for count, event in enumerate(ticket):
