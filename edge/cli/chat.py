@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +65,13 @@ def chat_command(
 
 
 class Chat:
-    """A conversation with a model. ``options`` go to each ``Engine.chat``; ``shows_work``: thoughts and speeds too."""
+    """A conversation with a model. ``options`` go to each ``Engine.chat``.
 
-    def __init__(self, llm: Engine, conversation: Conversation, options: dict[str, Any], shows_work: bool) -> None:
-        self.llm, self.conversation, self.options, self.shows_work = llm, conversation, options, shows_work
+    ``in_terminal``: thoughts and speeds are shown, and Ctrl-C stops an answer and not the program.
+    """
+
+    def __init__(self, llm: Engine, conversation: Conversation, options: dict[str, Any], in_terminal: bool) -> None:
+        self.llm, self.conversation, self.options, self.in_terminal = llm, conversation, options, in_terminal
         self.variables: dict[str, bool] = {}  # the template's
         self.timings: list[Timings] = []
 
@@ -93,10 +96,10 @@ class Chat:
     def ask(self, question: str) -> None:
         """Print the answer as it comes. A stopped answer is kept as far as it got."""
         stream = self.llm.chat(self.conversation.asking(question), variables=self.variables, **self.options)
-        with interrupt_calls(stream.cancel):
+        with interrupt_calls(stream.cancel) if self.in_terminal else nullcontext():
             is_thinking = False
             for delta in stream:
-                if delta.reasoning and self.shows_work:
+                if delta.reasoning and self.in_terminal:
                     is_thinking = True
                     click.secho(terminal_safe(delta.reasoning), dim=True, nl=False)
                 if delta.text:
@@ -107,8 +110,10 @@ class Chat:
         self.timings.append(result.timings)
         if result.text:
             self.conversation.add(question, result.text)
-        if self.shows_work:
-            click.secho(speed_text(result), dim=True)
+        if self.in_terminal:
+            tell(speed_text(result))
+            if not result.text:
+                tell("there was no answer, so the question is not kept")
 
     def set_system(self, text: str) -> None:
         self.conversation.system = text
