@@ -79,10 +79,10 @@ class Chat:
         """Do a command or answer a question. Raises EOFError for /exit, EdgeError for what is wrong."""
         if not text.startswith("/"):
             return self.ask(text)
-        name, _, argument = text.partition(" ")
+        name, *rest = text.split(maxsplit=1)
         if name not in COMMANDS:
             raise EdgeError(f"there is no command {name}", "/help lists them; a space before it makes it a question")
-        COMMANDS[name][0](self, argument.strip())
+        COMMANDS[name][0](self, "".join(rest).strip())
 
     def try_to(self, do: Callable[[str], None], text: str) -> bool:
         """False where it fails, which is told in one line: the chat goes on."""
@@ -222,6 +222,6 @@ def stats_text(timings: list[Timings], ctx: int) -> str:
     prefill, decode = sum(one.prefill for one in timings), sum(one.decode for one in timings)
     used = timings[-1].prompt_tokens + timings[-1].generated_tokens
     return (
-        f"{len(timings)} answers: {read} tokens in ({cached} cached) in {prefill:.1f} s, "
+        f"answers: {len(timings)}; {read} tokens in ({cached} cached) in {prefill:.1f} s, "
         f"{written} out in {decode:.1f} s; {used} of {ctx} tokens of the context in use"
     )

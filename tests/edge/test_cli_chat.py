@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def test_commands(llm: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == chat.conversation.turns[0][1]
     assert re.fullmatch(r"prefill [\d.]+ tokens/s \(\d+, \d+ cached\), decode [\d.]+ tokens/s \(\d+\)", shown[1])
-    chat.handle("/system Be brief.")
+    chat.handle("/system\nBe brief.")
     chat.handle(f"/save {tmp_path / 'a b.json'}")
     saved = json.loads((tmp_path / "a b.json").read_text("utf-8"))["messages"]
     assert [message["role"] for message in saved] == ["system", "user", "assistant"]
@@ -146,10 +147,31 @@ def test_stats_add_up(llm: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     chat.handle("Where are the toilets?")
     first, second = chat.timings
     text = stats_text(chat.timings, llm.ctx)
-    assert text.startswith(f"2 answers: {first.prompt_tokens + second.prompt_tokens} tokens in (")
+    assert text.startswith(f"answers: 2; {first.prompt_tokens + second.prompt_tokens} tokens in (")
     assert f"{first.generated_tokens + second.generated_tokens} out" in text
     assert f"{second.prompt_tokens + second.generated_tokens} of {llm.ctx} tokens of the context" in text
     assert second.cached_tokens >= first.prompt_tokens  # the conversation is not read again
+
+
+def endless(folder: Path) -> Path:
+    """A model whose greedy answer goes on until the context is full."""
+    weights = tiny_gguf.tensors()
+    # The logits of what ends an answer are 0, and never the largest of 300.
+    weights["token_embd.weight"][[tiny_gguf.END_OF_TEXT, tiny_gguf.IM_END]] = 0
+    return tiny_gguf.write(folder / "endless.gguf", {"qwen2.context_length": 60000}, weights)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_a_piped_chat(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edge", "chat", str(endless(tmp_path)), "--temp", "0", "-c", "50000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"hello\nhello\n")
+        process.stdin.close()
+        assert process.stdout.read(1)  # the answer begins
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert (process.stderr.read(), process.wait(PATIENCE)) == (b"interrupted\n", 130)
 
 
 # --- in a pseudo-terminal
@@ -213,9 +235,9 @@ def test_a_conversation_in_a_terminal(tiny: Path) -> None:
     with terminal(tiny, "--temp", "0") as screen:
         screen.wait_for(">")
         screen.type("garbage\x03你好\r")  # Ctrl-C clears the line
-        assert expected in screen.wait_for(r"prefill .*\(\d+\)")
+        assert expected in screen.wait_for(r"prefill .*\(\d+\)\r\n>")
         screen.type("a\\\rb\x1b\rc\x1b[200~\rd\x1b[201~\r")  # \ and Enter, Alt-Enter, a paste with a line break
-        screen.wait_for(r"prefill .*\(\d+\)")
+        screen.wait_for(r"prefill .*\(\d+\)\r\n>")
         screen.type("/undo\r")
         assert "forgotten: a\r\nb\r\nc\r\nd" in screen.wait_for("d\r\n>")
         screen.type("/exit\r")
@@ -223,11 +245,7 @@ def test_a_conversation_in_a_terminal(tiny: Path) -> None:
 
 @needs_pty
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
-    weights = tiny_gguf.tensors()
-    # The logits of what ends an answer are 0, and never the largest of 300.
-    weights["token_embd.weight"][[tiny_gguf.END_OF_TEXT, tiny_gguf.IM_END]] = 0
-    endless = tiny_gguf.write(tmp_path / "x.gguf", {"qwen2.context_length": 60000}, weights)
-    with terminal(endless, "--temp", "0", "-c", "50000") as screen:
+    with terminal(endless(tmp_path), "--temp", "0", "-c", "50000") as screen:
         screen.wait_for(">")
         screen.type("hello\r")
         screen.wait_for(r"hello\r+\n[^\r]")  # the answer begins
@@ -235,5 +253,5 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
         screen.wait_for(r"decode .* \(stopped\)")
         screen.wait_for(">")
         screen.type("/stats\r")
-        screen.wait_for("1 answers")
+        screen.wait_for(r"answers: 1(.|\n)*>")
         screen.type("\x04")  # Ctrl-D
