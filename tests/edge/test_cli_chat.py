@@ -126,9 +126,7 @@ def test_what_is_wrong_is_one_line(llm: Engine, command: str, says: str, capsys:
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_think_reaches_the_template_and_thoughts_are_not_the_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_think_reaches_the_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     template = "{{ messages[-1].content }}{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}"
     path = tiny_gguf.write(tmp_path / "x.gguf", {"tokenizer.chat_template": template})
     with Engine(path, slots=1) as engine:
