@@ -1,0 +1,227 @@
+"""``edge chat``: a conversation in the terminal, or one question a line from a pipe."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.errors import EdgeError
+from edge import store
+from edge.cli.common import command_options, models_dir_option
+from edge.cli.run import DEFAULT_CONTEXT, ensure_converted
+from edge.conversation import Conversation, load
+from edge.text import terminal_safe
+
+if TYPE_CHECKING:
+    from edge.answer import Result
+    from edge.api import Engine
+    from edge.engine.types import Timings
+
+ENDINGS = {"length": " (cut at the limit)", "cancelled": " (stopped)"}
+
+
+@click.command("chat")
+@click.argument("model")
+@click.option("-s", "--system", default="", help="System message.")
+@click.option("-n", "--max-tokens", type=click.IntRange(1), help="End each answer after this many tokens.")
+@click.option("-c", "--ctx", type=click.IntRange(8), help=f"Context in tokens (default: {DEFAULT_CONTEXT}, or less).")
+@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads (default: the physical cores).")
+@click.option("--temp", type=float, help="Temperature; 0 takes the likeliest token (default: the model's own).")
+@click.option("--seed", type=int, help="Draw the same answers each time.")
+@models_dir_option
+@command_options
+def chat_command(
+    model: str,
+    system: str,
+    max_tokens: int | None,
+    ctx: int | None,
+    threads: int | None,
+    temp: float | None,
+    seed: int | None,
+    models_dir: Path | None,
+) -> None:
+    """Talk with MODEL. From a pipe, each line is a question."""
+    from edge.api import Engine
+    from edge.llama.sampler import Sampling
+
+    options = {"temperature": temp, "seed": seed}
+    sampling = {name: value for name, value in options.items() if value is not None}
+    Sampling(**sampling)  # refused now, not at the first question
+    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    path = ensure_converted(model, store.models_dir(models_dir), quiet=not is_terminal)
+    with Engine(path, ctx=ctx, slots=1, threads=threads, threads_batch=threads) as llm:
+        chat = Chat(llm, Conversation(system), {"max_tokens": max_tokens, **sampling}, is_terminal)
+        if is_terminal:
+            click.secho("/help lists the commands, /exit ends", dim=True)
+            talk(chat)
+        elif not all([chat.try_to(chat.ask, line) for line in piped_lines()]):
+            sys.exit(1)
+
+
+class Chat:
+    """A conversation with a model. ``options`` go to each ``Engine.chat``.
+
+    ``in_terminal``: thoughts and speeds are shown, and Ctrl-C stops an answer and not the program.
+    """
+
+    def __init__(self, llm: Engine, conversation: Conversation, options: dict[str, Any], in_terminal: bool) -> None:
+        self.llm, self.conversation, self.options, self.in_terminal = llm, conversation, options, in_terminal
+        self.variables: dict[str, bool] = {}  # the template's
+        self.timings: list[Timings] = []
+
+    def handle(self, text: str) -> None:
+        """Do a command or answer a question. Raises EOFError for /exit, EdgeError for what is wrong."""
+        if not text.startswith("/"):
+            return self.ask(text)
+        name, *rest = text.split(maxsplit=1)
+        if name not in COMMANDS:
+            raise EdgeError(f"there is no command {name}", "/help lists them; a space before it makes it a question")
+        COMMANDS[name][0](self, "".join(rest).strip())
+
+    def try_to(self, do: Callable[[str], None], text: str) -> bool:
+        """False where it fails, which is told in one line: the chat goes on."""
+        try:
+            do(text)
+        except EdgeError as error:
+            click.echo(f"error: {error}", err=True)
+            return False
+        return True
+
+    def ask(self, question: str) -> None:
+        """Print the answer as it comes. A stopped answer is kept as far as it got."""
+        stream = self.llm.chat(self.conversation.asking(question), variables=self.variables, **self.options)
+        with interrupt_calls(stream.cancel) if self.in_terminal else nullcontext():
+            is_thinking = False
+            for delta in stream:
+                if delta.reasoning and self.in_terminal:
+                    is_thinking = True
+                    click.secho(terminal_safe(delta.reasoning), dim=True, nl=False)
+                if delta.text:
+                    click.echo("\n\n" * is_thinking + terminal_safe(delta.text), nl=False)
+                    is_thinking = False
+            result = stream.result
+        click.echo()
+        self.timings.append(result.timings)
+        if result.text:
+            self.conversation.add(question, result.text)
+        if self.in_terminal:
+            tell(speed_text(result))
+            if not result.text:
+                tell("there was no answer, so the question is not kept")
+
+    def set_system(self, text: str) -> None:
+        self.conversation.system = text
+        tell("the system message is set" if text else "there is no system message now")
+
+    def undo(self, _: str) -> None:
+        tell(f"forgotten: {self.conversation.undo()}")
+
+    def save(self, name: str) -> None:
+        self.conversation.save(file_path(name))
+        tell(f"saved to {name}")
+
+    def load(self, name: str) -> None:
+        self.conversation = load(file_path(name))
+        tell(f"loaded: {len(self.conversation.turns)} questions and answers")
+
+    def think(self, choice: str) -> None:
+        if choice not in ("on", "off"):
+            raise EdgeError("write /think on or /think off")
+        if "enable_thinking" not in (self.llm.model.chat_template or ""):
+            raise EdgeError("this model's template does not let one choose whether it thinks")
+        self.variables["enable_thinking"] = choice == "on"
+        tell(f"thinking is {choice}")
+
+    def stats(self, _: str) -> None:
+        tell(stats_text(self.timings, self.llm.ctx))
+
+    def help(self, _: str) -> None:
+        for name, (_do, argument, what) in COMMANDS.items():
+            tell(f"{name + ' ' + argument:<14} {what}")
+        tell("Alt-Enter, or a \\ at the end: a new line. Ctrl-C stops an answer, Ctrl-D ends the chat.")
+
+    def exit(self, _: str) -> None:
+        raise EOFError
+
+
+COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
+    "/system": (Chat.set_system, "TEXT", "set the system message; without TEXT remove it"),
+    "/undo": (Chat.undo, "", "forget the last question and its answer"),
+    "/save": (Chat.save, "FILE", "write the conversation as JSON"),
+    "/load": (Chat.load, "FILE", "go on with a saved conversation"),
+    "/think": (Chat.think, "on|off", "whether the model thinks before it answers"),
+    "/stats": (Chat.stats, "", "tokens and speed so far"),
+    "/help": (Chat.help, "", "this list"),
+    "/exit": (Chat.exit, "", "end the chat"),
+}
+
+
+def talk(chat: Chat) -> None:
+    """The loop in a terminal, until /exit or Ctrl-D."""
+    from edge.cli.line_editor import line_editor
+
+    read = line_editor()
+    while True:
+        try:
+            if (text := read()).strip():
+                chat.try_to(chat.handle, text)
+        except KeyboardInterrupt:  # between an answer and the prompt
+            click.echo()
+        except EOFError:
+            return
+
+
+@contextmanager
+def interrupt_calls(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls ``stop`` in place of raising KeyboardInterrupt: the answer then ends as any other does."""
+    previous = signal.signal(signal.SIGINT, lambda *_: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def piped_lines() -> Iterator[str]:
+    for line in sys.stdin.buffer if sys.stdin is not None else ():
+        if text := line.decode("utf-8", "replace").strip():
+            yield text
+
+
+def file_path(name: str) -> Path:
+    if not name:
+        raise EdgeError("the name of the file is missing")
+    return Path(name).expanduser()
+
+
+def tell(text: str) -> None:
+    click.secho(terminal_safe(text), dim=True)
+
+
+def speed_text(result: Result) -> str:
+    """One line: how fast the prompt was read and the answer written, and why it ended there."""
+    timings = result.timings
+    return (
+        f"prefill {timings.prefill_rate:.1f} tokens/s ({timings.prompt_tokens - timings.cached_tokens}, "
+        f"{timings.cached_tokens} cached), decode {timings.decode_rate:.1f} tokens/s "
+        f"({timings.generated_tokens}){ENDINGS.get(result.finish_reason, '')}"
+    )
+
+
+def stats_text(timings: list[Timings], ctx: int) -> str:
+    """One line: tokens of all answers so far, seconds, and what the last one takes of the context."""
+    if not timings:
+        return f"no answers yet; the context has {ctx} tokens"
+    read, cached = sum(one.prompt_tokens for one in timings), sum(one.cached_tokens for one in timings)
+    written = sum(one.generated_tokens for one in timings)
+    prefill, decode = sum(one.prefill for one in timings), sum(one.decode for one in timings)
+    used = timings[-1].prompt_tokens + timings[-1].generated_tokens
+    return (
+        f"answers: {len(timings)}; {read} tokens in ({cached} cached) in {prefill:.1f} s, "
+        f"{written} out in {decode:.1f} s; {used} of {ctx} tokens of the context in use"
+    )
