@@ -13,7 +13,7 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
-.PHONY: help setup demo test convert lint clean uninstall real-test oracle bench-convert
+.PHONY: help setup demo test convert lint clean uninstall real-test oracle bench-convert bench-engine
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
@@ -23,7 +23,7 @@ help:
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
-	@echo "for developers: make real-test, make oracle, make bench-convert"
+	@echo "for developers: make real-test, make oracle, make bench-convert, make bench-engine"
 
 setup:
 	$(SETUP)
@@ -58,6 +58,10 @@ oracle:
 bench-convert:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
 	.venv-oracle/bin/python -m benchmarks.convert
+
+bench-engine:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.engine
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
