@@ -7,8 +7,10 @@ checkpoint. The peer is llama-bench and llama-batched-bench from the source that
 this machine. Both sides: the CPU alone, flash attention on, KV cache f16, micro-batches of 512. The cache is laid out
 as each ships it: ours is one for all sequences, llama-batched-bench's is apart for each.
 
-One run measures everything once, the peer and ours in turn; a ratio is of one run, and printed is the median of them.
-Each of our measurements has a context of its own, warmed up with 16 tokens as the peer's is, then emptied. The clocks:
+One run measures everything once, the peer and ours one after the other, the other first in the next run; a ratio is of
+one run, and printed is the median of them.
+Each of our measurements has a process and an engine of its own, warmed up with a prompt of 512 tokens as the peer is,
+and an empty cache. The clocks:
 
 pp512         ours: from before `submit` of 512 random tokens until its Finished is read, by the caller's thread. The
               peer: around llama_decode. Beside it, with steps of at most 250 ms, as the engine is shipped.
@@ -30,40 +32,21 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import random
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import peer_bench
 from benchmarks.convert import machine
-from benchmarks.steps import Step, python_seconds, rate, recorded
-from edge.engine.engine import Engine
-from edge.engine.scheduler import Limits
-from edge.engine.types import Request
-from edge.llama.batch import Batch
-from edge.llama.context import Context
-from edge.llama.model import Model
-from edge.llama.sampler import Sampling
+from benchmarks.engine_child import ANSWER, PROMPT, WIDE_ANSWER, WIDE_PROMPT
 from tests.oracle.source import CACHE
 from tests.real.fetch import real_checkpoint
 
-SLOTS = 4
-CELLS = 2048  # of each slot
-ROWS = 512
-PROMPT, ANSWER = 512, 128  # of llama-bench's two tests
-WIDE = (2, 4)
-WIDE_PROMPT, WIDE_ANSWER = 128, 32
-SHARED, OWN, REPLY = 1100, 8, 16
-GREEDY = Sampling(temperature=0)
+ROOT = Path(__file__).resolve().parents[1]
 # measurement -> what it must reach: at least, of a ratio of rates; at most, of the others
-AT_LEAST = {"pp512": 0.97, "tg128": 0.97, "tg2": 0.97, "tg4": 0.97, "greedy/peer": 0.95, "greedy/own": 0.95}
+AT_LEAST = {"pp512": 0.97, "tg128": 0.97, "tg2": 0.97, "tg4": 0.97, "greedy": 0.95}
 AT_MOST = {"python1_ms": 0.3, "python4_ms": 1.0, "four/one": 1.3}
 EXPLAINED = {
     "pp512": "prompt of 512, ours/llama-bench",
@@ -71,8 +54,7 @@ EXPLAINED = {
     "tg128": "decode, ours unsampled/llama-bench",
     "tg2": "2 at once, ours unsampled/llama-batched-bench",
     "tg4": "4 at once, ours unsampled/llama-batched-bench",
-    "greedy/own": "decode, ours greedy/ours unsampled",
-    "greedy/peer": "decode, ours greedy/llama-bench",
+    "greedy": "decode, ours greedy/llama-bench",
     "python1_ms": "Python a step, 1 sequence, median, ms",
     "python1_mean_ms": "mean",
     "python4_ms": "Python a step, 4 sequences, median, ms",
@@ -81,83 +63,35 @@ EXPLAINED = {
 }
 
 
-@dataclass
-class Bench:
-    """Our side: one model in memory; every measurement has a fresh context."""
-
-    model: Model
-    threads: int
-    dice: random.Random = field(default_factory=lambda: random.Random(0))
-
-    def tokens(self, count: int) -> tuple[int, ...]:
-        return tuple(self.dice.randrange(self.model.n_vocab) for _ in range(count))
-
-    def request(self, tokens: tuple[int, ...], answer: int) -> Request:
-        return Request(tokens, GREEDY, max_tokens=answer, ignore_eos=True)
-
-    @contextmanager
-    def engine(self, step: float | None) -> Iterator[Engine]:
-        """A warm engine with an empty cache, as edge.Engine makes it; ``step`` as in Limits."""
-        options = {"threads": self.threads, "threads_batch": self.threads, "kv_type": "f16", "flash_attn": True}
-        with Context(
-            self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, kv_unified=True, **options
-        ) as context:
-            with Batch(16) as batch:
-                for position, token in enumerate(self.tokens(16)):
-                    batch.add(token, position)
-                context.decode(batch)
-            context.memory_clear()
-            with Engine(self.model, context, Limits(ROWS, SLOTS, step, ctx=CELLS)) as engine:
-                yield engine
-
-    def wall(self, requests: list[Request], step: float | None) -> float:
-        """Seconds until all of them, submitted at once, are answered."""
-        with self.engine(step) as engine:
-            started = time.perf_counter()
-            for ticket in [engine.submit(request) for request in requests]:
-                ticket.result()
-            return time.perf_counter() - started
-
-    def prefill(self, step: float | None) -> float:
-        """Tokens/s of one prompt."""
-        request = self.request(self.tokens(PROMPT), 1)
-        with recorded(self.model, sampled=False):
-            return PROMPT / self.wall([request], step)
-
-    def decode(self, width: int, *, sampled: bool) -> list[Step]:
-        """The steps of ``width`` answers at once; as many prompts come first, of a single token for one alone."""
-        prompt, answer = (1, ANSWER + 1) if width == 1 else (WIDE_PROMPT, WIDE_ANSWER + 1)
-        requests = [self.request(self.tokens(prompt), answer) for _ in range(width)]
-        with recorded(self.model, sampled=sampled) as steps:
-            self.wall(requests, None)
-        return steps
-
-    def shared_prefix(self) -> float:
-        """Wall time of four requests at once over that of one."""
-        prefix = self.tokens(SHARED)
-        requests = [self.request((*prefix, *self.tokens(OWN)), REPLY) for _ in range(4)]
-        one = self.wall(requests[:1], Limits.step)
-        return self.wall(requests, Limits.step) / one
+def ours(path: Path, threads: int, name: str) -> dict[str, float]:
+    """One of ``engine_child.MEASUREMENTS``, in a fresh process, as the peer's programs are."""
+    command = [sys.executable, "-m", "benchmarks.engine_child", str(path), str(threads), name]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
 
 
-def measure(bench: Bench, path: Path) -> dict[str, float]:
-    """Every measurement once."""
+def measure(path: Path, threads: int, run: int) -> dict[str, float]:
+    """Every measurement once. The peer goes first in every other run: the machine may tire."""
+    peers = {
+        "pp512": lambda: peer_bench.prefill(path, threads, PROMPT),
+        "pp512 250 ms": lambda: peer_bench.prefill(path, threads, PROMPT),
+        "tg128": lambda: peer_bench.decode(path, threads, ANSWER),
+        "greedy": lambda: peer_bench.decode(path, threads, ANSWER),
+        "tg2": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 2),
+        "tg4": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4),
+    }
     found: dict[str, float] = {}
-    peer_pp, peer_tg = peer_bench.single(path, bench.threads, PROMPT, ANSWER)
-    unsampled = rate(bench.decode(1, sampled=False), 1)
-    greedy = bench.decode(1, sampled=True)
-    found["pp512"] = bench.prefill(None) / peer_pp
-    found["pp512 250 ms"] = bench.prefill(Limits.step) / peer_pp
-    found["tg128"] = unsampled / peer_tg
-    found["greedy/own"] = rate(greedy, 1) / unsampled
-    found["greedy/peer"] = rate(greedy, 1) / peer_tg
-    for width, peer_rate in peer_bench.batched(path, bench.threads, WIDE_PROMPT, WIDE_ANSWER, WIDE).items():
-        found[f"tg{width}"] = rate(bench.decode(width, sampled=False), width) / peer_rate
-    for width, steps in ((1, greedy), (4, bench.decode(4, sampled=True))):
-        milliseconds = [1e3 * seconds for seconds in python_seconds(steps, width)]
-        found[f"python{width}_ms"] = statistics.median(milliseconds)
-        found[f"python{width}_mean_ms"] = statistics.mean(milliseconds)
-    found["four/one"] = bench.shared_prefix()
+    mine: dict[str, dict[str, float]] = {}
+    for name, peer in peers.items():
+        theirs = 0.0 if run % 2 else peer()
+        mine[name] = ours(path, threads, name)
+        found[name] = mine[name]["rate"] / (theirs or peer())
+    for width, name in ((1, "greedy"), (4, "greedy4")):
+        steps = mine.get(name) or ours(path, threads, name)
+        found[f"python{width}_ms"], found[f"python{width}_mean_ms"] = steps["python_ms"], steps["python_mean_ms"]
+    found["four/one"] = ours(path, threads, "four/one")["ratio"]
     return found
 
 
@@ -177,7 +111,7 @@ def default_model() -> Path:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "convert", str(real_checkpoint()), str(path), "--level", "Q4_0", "--no-check"]
-        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+        subprocess.run(command, check=True, cwd=ROOT)
     return path
 
 
@@ -198,11 +132,9 @@ def main() -> None:
     )
     print("medians (and smallest to largest); the clocks are in the docstring", flush=True)
     runs: dict[str, list[float]] = defaultdict(list)
-    with Model(path) as model:
-        bench = Bench(model, options.threads)
-        for _ in range(options.runs):
-            for name, value in measure(bench, path).items():
-                runs[name].append(value)
+    for run in range(options.runs):
+        for name, value in measure(path, options.threads, run).items():
+            runs[name].append(value)
     for name in EXPLAINED:
         print(row(name, runs[name]))
     medians = {name: round(statistics.median(values), 4) for name, values in runs.items()}

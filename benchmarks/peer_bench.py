@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.peer import OPTIONS
 from tests.oracle.source import CACHE, llama_cpp_source
@@ -37,22 +36,28 @@ def build(threads: int) -> None:
     subprocess.run(["cmake", "--build", str(BUILD), *targets], env=environment, check=True)
 
 
-def single(model: Path, threads: int, prompt: int, answer: int) -> tuple[float, float]:
-    """llama-bench: tokens/s of a prompt and of an answer that begins in an empty cache."""
-    sizes = ["-p", str(prompt), "-n", str(answer), "-r", "1", "-o", "json"]
-    tests = json.loads(run("llama-bench", model, threads, sizes))
-    rates = {bool(test["n_gen"]): float(test["avg_ts"]) for test in tests}
-    return rates[False], rates[True]
+def prefill(model: Path, threads: int, prompt: int) -> float:
+    """llama-bench: tokens/s of a prompt."""
+    return single(model, threads, ["-p", str(prompt), "-n", "0"])
 
 
-def batched(model: Path, threads: int, prompt: int, answer: int, widths: Sequence[int]) -> dict[int, float]:
-    """llama-batched-bench: width -> tokens/s of that many answers at once, after prompts of their own."""
-    cells = max(widths) * (prompt + answer)
-    sizes = ["-npp", str(prompt), "-ntg", str(answer), "-npl", ",".join(map(str, widths)), "-c", str(cells)]
+def decode(model: Path, threads: int, answer: int) -> float:
+    """llama-bench: tokens/s of an answer that begins in an empty cache."""
+    return single(model, threads, ["-p", "0", "-n", str(answer)])
+
+
+def single(model: Path, threads: int, sizes: Sequence[str]) -> float:
+    (test,) = json.loads(run("llama-bench", model, threads, [*sizes, "-r", "1", "-o", "json"]))
+    return float(test["avg_ts"])
+
+
+def batched(model: Path, threads: int, prompt: int, answer: int, width: int) -> float:
+    """llama-batched-bench: tokens/s of ``width`` answers at once, after prompts of their own."""
+    sizes = ["-npp", str(prompt), "-ntg", str(answer), "-npl", str(width), "-c", str(width * (prompt + answer))]
     options = [*sizes, "-tb", str(threads), "-fit", "off", "--output-format", "jsonl"]
     lines = [line for line in run("llama-batched-bench", model, threads, options).splitlines() if line.startswith("{")]
-    tests: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return {test["pl"]: float(test["speed_tg"]) for test in tests}
+    (test,) = map(json.loads, lines)
+    return float(test["speed_tg"])
 
 
 def run(program: str, model: Path, threads: int, options: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import queue
 import threading
 import time
@@ -140,6 +141,7 @@ class Engine:
                         self._deliver(drawn)
                 if not self._active and not self._waiting:
                     self._check_idle()
+                    self.pace.forget_slow(self.limits.step or math.inf)
         except Exception as error:  # nobody may wait for ever
             self._failure = error if isinstance(error, EdgeError) else EngineError(f"the engine failed: {error!r}")
             for sequence in [*self._active, *self._waiting]:
@@ -199,6 +201,7 @@ class Engine:
     def _compute(self, work: list[Work]) -> list[Drawn]:
         """The step; where the cache is full, after making room in it."""
         while work:
+            depth = next((one.sequence.n_past for one in work if not one.sequence.n_generated), 0)
             try:
                 started = time.monotonic()
                 drawn = self._runner.run(work, self.slots)
@@ -207,7 +210,7 @@ class Engine:
                 continue
             decode_rows = sum(one.count for one in work if one.sequence.n_generated)
             rows = sum(one.count for one in work)
-            self.pace.saw(decode_rows, rows - decode_rows, time.monotonic() - started)
+            self.pace.saw(decode_rows, rows - decode_rows, time.monotonic() - started, depth)
             return drawn
         return []
 

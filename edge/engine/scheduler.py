@@ -9,6 +9,9 @@ from edge.engine.sequence import Sequence
 from edge.engine.slots import common_prefix
 
 GROUP = 4  # rows; llama.cpp's repacked matrix products work on multiples of it
+DEPTH = 1024  # tokens in the cache before the row; of one depth are those with the same multiple
+UNKNOWN_ROW = 0.02  # seconds
+HOPE = 0.75  # of the time of a row in half the company
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
 
 
@@ -27,17 +30,23 @@ class Work:
 
 @dataclass
 class Pace:
-    """How long steps take on this machine, as measured so far: moving averages in seconds."""
+    """How long steps take on this machine, as measured so far: moving averages in seconds.
 
-    row: float = 0.02  # of prefill, each
+    A row of a prompt costs less in company (llama.cpp's tiled attention begins at 64 rows) and more behind a long
+    prefix, so ``prefill`` is kept by size and depth: rows, rounded down to a power of two, and thousands of tokens.
+    """
+
+    prefill: dict[tuple[int, int], float] = field(default_factory=dict)  # a row
     decode: dict[int, float] = field(default_factory=dict)  # a step of so many decode rows alone
 
-    def saw(self, decode_rows: int, prefill_rows: int, seconds: float) -> None:
-        """Learn from a step."""
+    def saw(self, decode_rows: int, prefill_rows: int, seconds: float, depth: int = 0) -> None:
+        """Learn from a step, whose first prompt had ``depth`` tokens in the cache."""
         if prefill_rows == 0:
             self.decode[decode_rows] = mix(self.decode.get(decode_rows, seconds), seconds)
         elif prefill_rows >= GROUP:
-            self.row = mix(self.row, max(seconds - self.decode_step(decode_rows), 1e-6) / prefill_rows)
+            key = (1 << prefill_rows.bit_length() - 1, depth // DEPTH)
+            row = max(seconds - self.decode_step(decode_rows), 1e-6) / prefill_rows
+            self.prefill[key] = mix(self.prefill.get(key, row), row)
 
     def decode_step(self, rows: int) -> float:
         """A step of ``rows`` decode rows; from the nearest width known, 0 when none is."""
@@ -45,10 +54,24 @@ class Pace:
             return 0.0
         return self.decode[min(self.decode, key=lambda known: abs(known - rows))]
 
-    def prefill_rows(self, decode_rows: int, seconds: float) -> int:
-        """How many rows of prompts fit beside ``decode_rows`` into a step of ``seconds``; a group at least."""
-        room = max(0.0, seconds - self.decode_step(decode_rows))
-        return max(GROUP, int(room / self.row) // GROUP * GROUP)
+    def row(self, size: int, depth: int) -> float:
+        """A row among ``size`` at a depth; of a size not met yet, by the next smaller one and hopefully."""
+        known = [key for key in self.prefill if key[0] <= size and key[1] <= depth // DEPTH]
+        if not known:
+            return UNKNOWN_ROW
+        nearest = max(known)
+        return self.prefill[nearest] * (1.0 if nearest[0] == size else HOPE)
+
+    def prefill_rows(self, decode_rows: int, seconds: float, depth: int = 0, most: int = 512) -> int:
+        """How many rows of prompts fit beside ``decode_rows`` into a step of ``seconds``: a power of two, a group at
+        least."""
+        room = seconds - self.decode_step(decode_rows)
+        sizes = [1 << power for power in range(GROUP.bit_length(), max(most, 1).bit_length())]
+        return max([size for size in sizes if size * self.row(size, depth) <= room], default=GROUP)
+
+    def forget_slow(self, seconds: float) -> None:
+        """Give sizes that took longer than a step another try: it may have been the machine's bad moment."""
+        self.prefill = {key: row for key, row in self.prefill.items() if key[0] * row <= seconds}
 
 
 def mix(old: float, new: float) -> float:
@@ -88,7 +111,8 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
     rows = sum(one.count for one in work)
     room = limits.rows - rows
     if limits.step is not None:
-        room = min(room, pace.prefill_rows(rows, limits.step))
+        depth = prefilling[0].n_past if prefilling else 0
+        room = min(room, pace.prefill_rows(rows, limits.step, depth, limits.rows))
     for sequence in prefilling:
         count = min(room, sequence.n_pending)
         if count < sequence.n_pending:

@@ -21,6 +21,7 @@ class Sequence:
     request: Request
     deliver: Callable[[Event], object]
     tokens: list[int] = field(default_factory=list)
+    n_prompt: int = field(init=False)
     n_past: int = 0
     slot: int | None = None
     cached: int = 0
@@ -31,10 +32,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = self.tokens or list(self.request.tokens)
-
-    @property
-    def n_prompt(self) -> int:
-        return len(self.request.tokens)
+        self.n_prompt = len(self.request.tokens)
 
     @property
     def n_generated(self) -> int:
