@@ -4,8 +4,9 @@
 
 MODEL is the real Qwen2.5-Coder-0.5B-Instruct at Q4_0 unless given, converted here from tests/real/fetch.py's
 checkpoint. The peer is llama-bench and llama-batched-bench from the source that llama-cpp-python ships, compiled for
-this machine. Both sides: the CPU alone, flash attention on, KV cache f16, micro-batches of 512. The cache is laid out
-as each ships it: ours is one for all sequences, llama-batched-bench's is apart for each.
+this machine. Both sides: the CPU alone, KV cache f16, micro-batches of 512, flash attention off, which is edge.Engine's
+choice on CPUs; rows named "auto" let the peer choose as it is shipped, which means on. The cache is laid out as each
+ships it: ours is one for all sequences, llama-batched-bench's is apart for each.
 
 One run measures everything once, the peer and ours one after the other, the other first in the next run; a ratio is of
 one run, and printed is the median of them.
@@ -40,7 +41,7 @@ from pathlib import Path
 
 from benchmarks import peer_bench
 from benchmarks.convert import machine
-from benchmarks.engine_child import ANSWER, PROMPT, WIDE_ANSWER, WIDE_PROMPT
+from benchmarks.engine_child import ANSWER, DEEP, PROMPT, WIDE_ANSWER, WIDE_PROMPT
 from tests.oracle.source import CACHE
 from tests.real.fetch import real_checkpoint
 
@@ -52,6 +53,8 @@ EXPLAINED = {
     "pp512": "prompt of 512, ours/llama-bench",
     "pp512 250 ms": "the same in steps of 250 ms, as shipped",
     "tg128": "decode, ours unsampled/llama-bench",
+    "tg128 auto": "decode, ours/llama-bench with its own choice of attention",
+    "tg32 deep auto": "the same behind 1,024 tokens",
     "tg2": "2 at once, ours unsampled/llama-batched-bench",
     "tg4": "4 at once, ours unsampled/llama-batched-bench",
     "greedy": "decode, ours greedy/llama-bench",
@@ -79,6 +82,8 @@ def measure(path: Path, threads: int, run: int) -> dict[str, float]:
         "pp512 250 ms": lambda: peer_bench.prefill(path, threads, PROMPT),
         "tg128": lambda: peer_bench.decode(path, threads, ANSWER),
         "greedy": lambda: peer_bench.decode(path, threads, ANSWER),
+        "tg128 auto": lambda: peer_bench.decode(path, threads, ANSWER, flash_attn="auto"),
+        "tg32 deep auto": lambda: peer_bench.decode(path, threads, WIDE_ANSWER, DEEP, flash_attn="auto"),
         "tg2": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 2),
         "tg4": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4),
     }
@@ -86,7 +91,7 @@ def measure(path: Path, threads: int, run: int) -> dict[str, float]:
     mine: dict[str, dict[str, float]] = {}
     for name, peer in peers.items():
         theirs = 0.0 if run % 2 else peer()
-        mine[name] = ours(path, threads, name)
+        mine[name] = ours(path, threads, name.removesuffix(" auto"))
         found[name] = mine[name]["rate"] / (theirs or peer())
     for width, name in ((1, "greedy"), (4, "greedy4")):
         steps = mine.get(name) or ours(path, threads, name)

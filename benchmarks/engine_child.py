@@ -30,6 +30,7 @@ CELLS = 2048  # of each slot
 ROWS = 512
 PROMPT, ANSWER = 512, 128  # of llama-bench's two tests
 WIDE_PROMPT, WIDE_ANSWER = 128, 32
+DEEP = 1024
 SHARED, OWN, REPLY = 1100, 8, 16
 GREEDY = Sampling(temperature=0)
 
@@ -51,7 +52,7 @@ class Bench:
     @contextmanager
     def engine(self, step: float | None) -> Iterator[Engine]:
         """A warm engine with an empty cache, as edge.Engine makes it; ``step`` as in Limits."""
-        options = {"threads": self.threads, "threads_batch": self.threads, "kv_type": "f16", "flash_attn": True}
+        options = {"threads": self.threads, "threads_batch": self.threads, "kv_type": "f16", "flash_attn": False}
         with Context(
             self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, kv_unified=True, **options
         ) as context:
@@ -78,10 +79,9 @@ class Bench:
         with recorded(self.model, sampled=False):
             return PROMPT / self.wall([request], step)
 
-    def decode(self, width: int, *, sampled: bool) -> list[Step]:
-        """The steps of ``width`` answers at once; as many prompts come first, of a single token for one alone."""
-        prompt, answer = (1, ANSWER + 1) if width == 1 else (WIDE_PROMPT, WIDE_ANSWER + 1)
-        requests = [self.request(self.tokens(prompt), answer) for _ in range(width)]
+    def decode(self, width: int, prompt: int, answer: int, *, sampled: bool) -> list[Step]:
+        """The steps of ``width`` answers at once, after prompts of their own."""
+        requests = [self.request(self.tokens(prompt), answer + 1) for _ in range(width)]
         with recorded(self.model, sampled=sampled) as steps:
             self.wall(requests, None)
         return steps
@@ -94,8 +94,8 @@ class Bench:
         return self.wall(requests, Limits.step) / one
 
 
-def decode_rates(bench: Bench, width: int, *, sampled: bool) -> dict[str, float]:
-    steps = bench.decode(width, sampled=sampled)
+def decode_rates(bench: Bench, width: int, prompt: int, answer: int, *, sampled: bool) -> dict[str, float]:
+    steps = bench.decode(width, prompt, answer, sampled=sampled)
     milliseconds = [1e3 * seconds for seconds in python_seconds(steps, width)]
     return {
         "rate": rate(steps, width),
@@ -107,11 +107,12 @@ def decode_rates(bench: Bench, width: int, *, sampled: bool) -> dict[str, float]
 MEASUREMENTS = {
     "pp512": lambda bench: {"rate": bench.prefill(None)},
     "pp512 250 ms": lambda bench: {"rate": bench.prefill(Limits.step)},
-    "tg128": lambda bench: decode_rates(bench, 1, sampled=False),
-    "tg2": lambda bench: decode_rates(bench, 2, sampled=False),
-    "tg4": lambda bench: decode_rates(bench, 4, sampled=False),
-    "greedy": lambda bench: decode_rates(bench, 1, sampled=True),
-    "greedy4": lambda bench: decode_rates(bench, 4, sampled=True),
+    "tg128": lambda bench: decode_rates(bench, 1, 1, ANSWER, sampled=False),
+    "tg32 deep": lambda bench: decode_rates(bench, 1, DEEP, WIDE_ANSWER, sampled=False),
+    "tg2": lambda bench: decode_rates(bench, 2, WIDE_PROMPT, WIDE_ANSWER, sampled=False),
+    "tg4": lambda bench: decode_rates(bench, 4, WIDE_PROMPT, WIDE_ANSWER, sampled=False),
+    "greedy": lambda bench: decode_rates(bench, 1, 1, ANSWER, sampled=True),
+    "greedy4": lambda bench: decode_rates(bench, 4, WIDE_PROMPT, WIDE_ANSWER, sampled=True),
     "four/one": lambda bench: {"ratio": bench.shared_prefix()},
 }
 

@@ -18,8 +18,9 @@ from tools import setup
 
 BUILD = CACHE / "peer-bench"
 PROGRAMS = ("llama-bench", "llama-batched-bench")
+FLASH_ATTN = "off"  # as edge.Engine chooses on the CPU; the programs' own default is auto, which means on
 # The same for both programs, and for our side in benchmarks/engine.py.
-SETTINGS = ("-ub", "512", "-b", "2048", "-fa", "on", "-ctk", "f16", "-ctv", "f16", "-ngl", "0")
+SETTINGS = ("-ub", "512", "-b", "2048", "-ctk", "f16", "-ctv", "f16", "-ngl", "0")
 
 
 def build(threads: int) -> None:
@@ -41,20 +42,21 @@ def prefill(model: Path, threads: int, prompt: int) -> float:
     return single(model, threads, ["-p", str(prompt), "-n", "0"])
 
 
-def decode(model: Path, threads: int, answer: int) -> float:
-    """llama-bench: tokens/s of an answer that begins in an empty cache."""
-    return single(model, threads, ["-p", "0", "-n", str(answer)])
+def decode(model: Path, threads: int, answer: int, depth: int = 0, flash_attn: str = FLASH_ATTN) -> float:
+    """llama-bench: tokens/s of an answer that begins behind ``depth`` tokens."""
+    return single(model, threads, ["-p", "0", "-n", str(answer), "-d", str(depth)], flash_attn)
 
 
-def single(model: Path, threads: int, sizes: Sequence[str]) -> float:
-    (test,) = json.loads(run("llama-bench", model, threads, [*sizes, "-r", "1", "-o", "json"]))
+def single(model: Path, threads: int, sizes: Sequence[str], flash_attn: str = FLASH_ATTN) -> float:
+    options = [*sizes, "-fa", flash_attn, "-r", "1", "-o", "json"]
+    (test,) = json.loads(run("llama-bench", model, threads, options))
     return float(test["avg_ts"])
 
 
 def batched(model: Path, threads: int, prompt: int, answer: int, width: int) -> float:
     """llama-batched-bench: tokens/s of ``width`` answers at once, after prompts of their own."""
     sizes = ["-npp", str(prompt), "-ntg", str(answer), "-npl", str(width), "-c", str(width * (prompt + answer))]
-    options = [*sizes, "-tb", str(threads), "-fit", "off", "--output-format", "jsonl"]
+    options = [*sizes, "-fa", FLASH_ATTN, "-tb", str(threads), "-fit", "off", "--output-format", "jsonl"]
     lines = [line for line in run("llama-batched-bench", model, threads, options).splitlines() if line.startswith("{")]
     (test,) = map(json.loads, lines)
     return float(test["speed_tg"])

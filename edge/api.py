@@ -73,7 +73,7 @@ class Engine:
                 n_seq_max=slots,
                 threads=threads,
                 threads_batch=threads_batch,
-                flash_attn=flash_attn,
+                flash_attn=flash_attn if flash_attn is not None else default_flash_attn(gpu_layers, kv_type),
                 kv_type=kv_type,
                 kv_unified=not deterministic,
                 rope=rope_for(self.model.metadata, self.ctx),
@@ -187,6 +187,14 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
+    """None: what llama.cpp chooses, which is on. On the CPU it pays only for prompts in chunks of 64 rows or more and
+    for one sequence in a cache that is almost empty; with 1,000 tokens in it a step of 8 rows takes twice as long.
+    A quantized cache needs it. ``benchmarks/attention.py`` prints the figures.
+    """
+    return False if gpu_layers == 0 and kv_type in ("f16", "f32") else None
 
 
 class Stream:

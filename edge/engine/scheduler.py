@@ -10,8 +10,9 @@ from edge.engine.slots import common_prefix
 
 GROUP = 4  # rows; llama.cpp's repacked matrix products work on multiples of it
 DEPTH = 1024  # tokens in the cache before the row; of one depth are those with the same multiple
+SIZES = tuple(sorted({GROUP << power for power in range(16)} | {3 * GROUP << power for power in range(16)}))
 UNKNOWN_ROW = 0.02  # seconds
-HOPE = 0.75  # of the time of a row in half the company
+HOPE = 0.75  # of the time of a row in less company
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
 
 
@@ -32,8 +33,8 @@ class Work:
 class Pace:
     """How long steps take on this machine, as measured so far: moving averages in seconds.
 
-    A row of a prompt costs less in company (llama.cpp's tiled attention begins at 64 rows) and more behind a long
-    prefix, so ``prefill`` is kept by size and depth: rows, rounded down to a power of two, and thousands of tokens.
+    A row of a prompt costs less in company and more behind a long prefix, so ``prefill`` is kept by size and depth:
+    rows, rounded down to one of SIZES, and thousands of tokens.
     """
 
     prefill: dict[tuple[int, int], float] = field(default_factory=dict)  # a row
@@ -44,7 +45,7 @@ class Pace:
         if prefill_rows == 0:
             self.decode[decode_rows] = mix(self.decode.get(decode_rows, seconds), seconds)
         elif prefill_rows >= GROUP:
-            key = (1 << prefill_rows.bit_length() - 1, depth // DEPTH)
+            key = (max(size for size in SIZES if size <= prefill_rows), depth // DEPTH)
             row = max(seconds - self.decode_step(decode_rows), 1e-6) / prefill_rows
             self.prefill[key] = mix(self.prefill.get(key, row), row)
 
@@ -63,11 +64,22 @@ class Pace:
         return self.prefill[nearest] * (1.0 if nearest[0] == size else HOPE)
 
     def prefill_rows(self, decode_rows: int, seconds: float, depth: int = 0, most: int = 512) -> int:
-        """How many rows of prompts fit beside ``decode_rows`` into a step of ``seconds``: a power of two, a group at
-        least."""
+        """How many rows of prompts, one of SIZES, to put beside ``decode_rows`` into a step of ``seconds``.
+
+        llama.cpp's flash attention on the CPU needs 64 rows to be quick, behind a long prefix five times as quick: a
+        step may take twice as long where a row then takes less than half.
+        """
         room = seconds - self.decode_step(decode_rows)
-        sizes = [1 << power for power in range(GROUP.bit_length(), max(most, 1).bit_length())]
-        return max([size for size in sizes if size * self.row(size, depth) <= room], default=GROUP)
+        sizes = [size for size in SIZES if size <= most] or [GROUP]
+        fits = max([size for size in sizes if size * self.row(size, depth) <= room], default=GROUP)
+        quick = self.row(fits, depth) / 2
+        quicker = [
+            size for size in sizes if self.row(size, depth) < min(quick, 2 * room / size) and self.measured(size, depth)
+        ]
+        return min(quicker, default=fits)
+
+    def measured(self, size: int, depth: int) -> bool:
+        return (size, depth // DEPTH) in self.prefill
 
     def forget_slow(self, seconds: float) -> None:
         """Give sizes that took longer than a step another try: it may have been the machine's bad moment."""
