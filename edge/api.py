@@ -14,7 +14,7 @@ import dataclasses
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -29,6 +29,7 @@ from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
 from edge.llama.context import Context
 from edge.llama.model import Model
+from edge.llama.offload import auto_gpu_layers
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
 
@@ -42,8 +43,10 @@ class Engine:
     ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
     request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
     trained length YaRN is turned on where the family's makers document it. ``slots``: how many requests are in the
-    cache at once; ``width``: how many of them decode in one step (default: all). ``deterministic``: an answer depends
-    on no other request (no prefix is reused; slower). Raises EdgeError.
+    cache at once; ``width``: how many of them decode in one step (default: all). ``gpu_layers``: how many go to GPUs,
+    -1 for all; ``auto`` sends what fits into their free memory. ``deterministic``: an answer depends on no other
+    request (no prefix is reused; slower). Other options are those of ``Model`` and ``Context``. ``rope`` is the YaRN
+    in use, or None. Raises EdgeError.
     """
 
     def __init__(
@@ -56,7 +59,11 @@ class Engine:
         width: int | None = None,
         threads: int | None = None,
         threads_batch: int | None = None,
-        gpu_layers: int = 0,
+        gpu_layers: int | Literal["auto"] = "auto",
+        tensor_split: Sequence[float] | None = None,
+        main_gpu: int | None = None,
+        use_mmap: bool = True,
+        use_mlock: bool = False,
         flash_attn: bool | None = None,
         kv_type: str = "f16",
         deterministic: bool = False,
@@ -64,9 +71,22 @@ class Engine:
     ) -> None:
         text = f"{model}:{level}" if level else str(model)
         path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
-        self.model = Model(path, gpu_layers=gpu_layers)
+        if gpu_layers == "auto":
+            cells = (ctx or DEFAULT_CONTEXT) * slots
+            gpu_layers = auto_gpu_layers(
+                path, cells, kv_type, flash_attn=flash_attn, tensor_split=tensor_split, main_gpu=main_gpu
+            )
+        self.model = Model(
+            path,
+            gpu_layers=gpu_layers,
+            tensor_split=tensor_split,
+            main_gpu=main_gpu,
+            use_mmap=use_mmap,
+            use_mlock=use_mlock,
+        )
         try:
             self.ctx = ctx or min(DEFAULT_CONTEXT, self.model.n_ctx_train or DEFAULT_CONTEXT)
+            self.rope = rope_for(self.model.metadata, self.ctx)
             self._context = Context(
                 self.model,
                 self.ctx * slots,
@@ -76,7 +96,7 @@ class Engine:
                 flash_attn=flash_attn if flash_attn is not None else default_flash_attn(gpu_layers, kv_type),
                 kv_type=kv_type,
                 kv_unified=not deterministic,
-                rope=rope_for(self.model.metadata, self.ctx),
+                rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
             limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
