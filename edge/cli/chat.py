@@ -13,6 +13,7 @@ import click
 
 from convert.errors import EdgeError
 from edge import store
+from edge.chat.thinking import OPEN
 from edge.cli.common import command_options, models_dir_option
 from edge.cli.run import DEFAULT_CONTEXT, ensure_converted
 from edge.conversation import Conversation, load
@@ -131,8 +132,13 @@ class Chat:
         tell(f"loaded: {len(self.conversation.turns)} questions and answers")
 
     def think(self, choice: str) -> None:
+        if choice.isdecimal():
+            if OPEN not in (self.llm.model.chat_template or ""):
+                raise EdgeError("this model does not think")
+            self.options["thinking_budget"] = int(choice)
+            return tell(f"thinking ends after {int(choice)} tokens")
         if choice not in ("on", "off"):
-            raise EdgeError("write /think on or /think off")
+            raise EdgeError("write /think on, /think off, or the most tokens, as in /think 200")
         if "enable_thinking" not in (self.llm.model.chat_template or ""):
             raise EdgeError("this model's template does not let one choose whether it thinks")
         self.variables["enable_thinking"] = choice == "on"
@@ -155,7 +161,7 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
     "/undo": (Chat.undo, "", "forget the last question and its answer"),
     "/save": (Chat.save, "FILE", "write the conversation as JSON"),
     "/load": (Chat.load, "FILE", "go on with a saved conversation"),
-    "/think": (Chat.think, "on|off", "whether the model thinks before it answers"),
+    "/think": (Chat.think, "on|off|N", "whether the model thinks before it answers, or how many tokens at most"),
     "/stats": (Chat.stats, "", "tokens and speed so far"),
     "/help": (Chat.help, "", "this list"),
     "/exit": (Chat.exit, "", "end the chat"),
