@@ -18,7 +18,7 @@ from edge.chat.output import (
     Unfinished,
     collect,
 )
-from edge.engine.types import Finished, Timings, Token
+from edge.engine.types import Finished, Timings, Token, TokenLogprob
 from edge.text import TextStream
 
 
@@ -35,7 +35,8 @@ class Delta:
 class Result:
     """A whole answer. ``finish_reason``: stop, length, tool_calls or cancelled; ``stopped``: the stop string found.
 
-    ``tokens`` are all that were generated, but for the one that ended the answer. ``unfinished`` is the text of a
+    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked for
+    (forced tokens have none). ``unfinished`` is the text of a
     tool call that the limit cut off.
     """
 
@@ -46,6 +47,7 @@ class Result:
     calls: tuple[Call, ...] = ()
     unfinished: str = ""
     tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     stopped: str | None = None
 
 
@@ -63,6 +65,7 @@ class Reader:
         self._text = TextStream(stops)
         self._events: list[Event] = []
         self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def feed(self, event: Token | Finished) -> list[Delta]:
         """What one event of the engine adds. Raises the error that ended the request."""
@@ -71,6 +74,8 @@ class Reader:
         if self._text.stopped is not None:  # drawn before the engine heard of it
             return []
         self._tokens.append(event.token)
+        if event.logprob is not None:
+            self._logprobs.append(event.logprob)
         found = self._parser.feed(self._text.feed(self._token_bytes(event.token)))
         if self._text.stopped is not None:
             self._cancel()
@@ -92,6 +97,7 @@ class Reader:
             answer.calls,
             answer.unfinished,
             tuple(self._tokens),
+            tuple(self._logprobs),
             stopped,
         )
         return deltas

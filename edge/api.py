@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from rich.console import Console
 from rich.progress import Progress
@@ -23,7 +25,8 @@ from edge import reference, store
 from edge.answer import Delta, Reader, Result
 from edge.chat.formats import format_for
 from edge.chat.output import Parser, PlainParser
-from edge.chat.template import ChatTemplate
+from edge.chat.thinking import CLOSE, OPEN, ends_inside_thoughts
+from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
@@ -32,9 +35,13 @@ from edge.llama.model import Model
 from edge.llama.offload import auto_gpu_layers
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
+from edge.options import Options, check_names, to_request, wanted_form
+from edge.prompt import render_prompt
+from edge.thinking_budget import CLOSING, ThinkingBudget
 
 DEFAULT_CONTEXT = 4096  # tokens
 DETERMINISTIC_CHUNK = 64  # tokens of a prompt
+PATIENCE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
 class Engine:
@@ -43,10 +50,13 @@ class Engine:
     ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
     request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
     trained length YaRN is turned on where the family's makers document it. ``slots``: how many requests are in the
-    cache at once; ``width``: how many of them decode in one step (default: all). ``gpu_layers``: how many go to GPUs,
-    -1 for all; ``auto`` sends what fits into their free memory. ``deterministic``: an answer depends on no other
-    request (no prefix is reused; slower). Other options are those of ``Model`` and ``Context``. ``rope`` is the YaRN
-    in use, or None. Raises EdgeError.
+    cache at once; ``width``: how many of them decode in one step at most (default: all, or fewer where that is
+    quicker). ``gpu_layers``: how many go to GPUs, -1 for all; ``auto`` sends what fits into their free memory.
+    ``deterministic``: an answer depends on no other request (no prefix is reused; slower). Other options are those of
+    ``Model`` and ``Context``. ``rope`` is the YaRN in use, or None. Raises EdgeError.
+
+    One at a time in a process: where two threads have computed, the OpenMP library lets both sleep between the parts
+    of a step, and they are almost half as fast.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class Engine:
             chunk = DETERMINISTIC_CHUNK if deterministic else None
             limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
             self._core = core.Engine(self.model, self._context, limits)
+            self._grammars = Grammars(self.model)
         except BaseException:
             self.model.close()
             raise
@@ -113,32 +124,29 @@ class Engine:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Any] | None = None,
-        stop: Sequence[str] = (),
-        max_tokens: int | None = None,
-        side: bool = False,
         variables: Mapping[str, Any] | None = None,
-        **sampling: Any,
+        **options: Unpack[Options],
     ) -> Stream:
-        """Answer a conversation by the model's own template.
+        """Answer a conversation by the model's own template; ``variables`` go to it (``{"enable_thinking": False}``).
 
-        ``variables`` go to the template (``{"enable_thinking": False}``); ``sampling`` are fields of ``Sampling`` that
-        replace the model's own, such as ``temperature=0``. Raises TemplateError, RequestError, SamplingError.
+        Raises TemplateError, RequestError, SamplingError, ConstraintError.
         """
-        request, parser = self._chat_request(messages, tools, max_tokens, side, variables or {}, sampling)
-        return self._stream(request, parser, stop)
+        return self._stream(*self._chat_request(messages, tools, variables or {}, options), options)
 
-    async def achat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> AsyncIterator[Delta]:
+    async def achat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Delta]:
         """``chat`` for asyncio. Leaving the loop early, or cancelling the task, cancels the answer."""
-        stop = options.pop("stop", ())
-        tools, max_tokens = options.pop("tools", None), options.pop("max_tokens", None)
-        side, variables = options.pop("side", False), options.pop("variables", None) or {}
         # Rendering and tokenizing a long conversation takes a while.
-        request, parser = await asyncio.to_thread(
-            self._chat_request, messages, tools, max_tokens, side, variables, options
-        )
+        request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
         cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        reader = Reader(self.model.token_bytes, parser, stop, cancel)
+        reader = Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel)
         try:
             while reader.result is None:
                 for delta in reader.feed(await events.get()):
@@ -147,25 +155,21 @@ class Engine:
             if reader.result is None:
                 cancel()
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        stop: Sequence[str] = (),
-        max_tokens: int | None = None,
-        progress: bool = False,
-        **sampling: Any,
-    ) -> list[Result]:
+    def generate(self, prompts: Sequence[str], *, progress: bool = False, **options: Unpack[Options]) -> list[Result]:
         """Continue texts, all at once; the results are in their order. No template is applied.
 
-        ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal.
+        ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal. Raises RequestError,
+        SamplingError, ConstraintError.
         """
-        chosen = dataclasses.replace(self.sampling, **sampling)
-        streams = []
+        check_names(options)
+        spec = wanted_form(options)
+        streams: list[Stream] = []
         try:
             for prompt in prompts:
-                tokens = tuple(self.model.tokenize(prompt, add_special=True))
-                streams.append(self._stream(Request(tokens, chosen, max_tokens), PlainParser(), stop))
+                tokens = self.model.tokenize(prompt, add_special=True)
+                constraint = self._grammars.compile(spec) if spec else None
+                request = to_request(tokens, options, self.sampling, constraint)
+                streams.append(self._stream(request, PlainParser(), options))
             return with_progress(streams) if progress else [stream.result for stream in streams]
         except BaseException:
             for stream in streams:
@@ -176,24 +180,33 @@ class Engine:
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Any] | None,
-        max_tokens: int | None,
-        side: bool,
         variables: Mapping[str, Any],
-        sampling: Mapping[str, Any],
+        options: Options,
     ) -> tuple[Request, Parser]:
+        check_names(options)
         model = self.model
-        segments = ChatTemplate.from_metadata(model.metadata).render_segments(
-            messages, model.control_texts, tools=tools, **variables
-        )
-        tokens = [token for one in segments for token in model.tokenize(one.text, parse_special=one.is_markup)]
+        prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
         output = format_for(model.chat_template, model.arch, tools)
-        request = Request(tuple(tokens), dataclasses.replace(self.sampling, **sampling), max_tokens, side=side)
-        return request, output.parser("".join(one.text for one in segments))
+        thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
+        spec = wanted_form(options)
+        if spec and thinks and not ends_inside_thoughts(prompt):
+            # What the model would write first; without it a model that does not think would never be constrained.
+            prompt += OPEN
+            tokens += model.tokenize(OPEN, parse_special=True)
+        inside = ends_inside_thoughts(prompt)
+        spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
+        constraint = self._grammars.compile(spec) if spec else None
+        if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
+            closing = model.tokenize(CLOSING, parse_special=True)
+            constraint = ThinkingBudget(
+                budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
+            )
+        return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
 
-    def _stream(self, request: Request, parser: Parser, stop: Sequence[str]) -> Stream:
+    def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         cancel = self._core.start(request, events.put)
-        return Stream(Reader(self.model.token_bytes, parser, stop, cancel), events, cancel)
+        return Stream(Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel), events, cancel)
 
     # --- life
 
@@ -228,7 +241,8 @@ class Stream:
     def __iter__(self) -> Iterator[Delta]:
         try:
             while self._reader.result is None:
-                yield from self._reader.feed(self._events.get())
+                with contextlib.suppress(queue.Empty):
+                    yield from self._reader.feed(self._events.get(timeout=PATIENCE))
         finally:
             if self._reader.result is None:
                 self.cancel()

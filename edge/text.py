@@ -150,9 +150,13 @@ class TextStream:
         return self._stops.feed(self._characters.finish()) + self._stops.finish()
 
 
+DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 def terminal_safe(text: str) -> str:
-    """``text`` without control characters but newline and tab: a model's answer must not drive the terminal."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    """``text`` without control characters but newline and tab, and without those that turn the direction of writing: a
+    model's answer must neither drive the terminal nor show other than it is."""
+    return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in DIRECTIONS))
 
 
 def size_text(nbytes: int) -> str:

@@ -13,9 +13,10 @@ import click
 
 from convert.errors import EdgeError
 from edge import store
+from edge.chat.thinking import OPEN
 from edge.cli.answering import ensure_converted, show, speed_text
 from edge.cli.common import command_options, models_dir_option
-from edge.cli.engine_options import answer_options, engine_options
+from edge.cli.model_options import engine_and_answer, model_options
 from edge.conversation import Conversation, load
 from edge.text import terminal_safe
 
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
 @click.option("-s", "--system", default="", help="System message.")
 @models_dir_option
 @command_options
-@engine_options
-@answer_options
-def chat_command(
-    model: str, system: str, models_dir: Path | None, engine: dict[str, Any], answer: dict[str, Any]
-) -> None:
+@model_options
+def chat_command(model: str, system: str, models_dir: Path | None, **given: Any) -> None:
     """Talk with MODEL. From a pipe, each line is a question."""
     from edge.api import Engine
 
+    engine, answer = engine_and_answer(given)
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     path = ensure_converted(model, store.models_dir(models_dir), quiet=not is_terminal)
     with Engine(path, slots=1, **engine) as llm:
@@ -106,8 +105,13 @@ class Chat:
         tell(f"loaded: {len(self.conversation.turns)} questions and answers")
 
     def think(self, choice: str) -> None:
+        if choice.isdecimal():
+            if OPEN not in (self.llm.model.chat_template or ""):
+                raise EdgeError("this model does not think")
+            self.options["thinking_budget"] = int(choice)
+            return tell(f"thinking ends after {int(choice)} tokens")
         if choice not in ("on", "off"):
-            raise EdgeError("write /think on or /think off")
+            raise EdgeError("write /think on, /think off, or the most tokens, as in /think 200")
         if "enable_thinking" not in (self.llm.model.chat_template or ""):
             raise EdgeError("this model's template does not let one choose whether it thinks")
         self.variables["enable_thinking"] = choice == "on"
@@ -130,7 +134,7 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
     "/undo": (Chat.undo, "", "forget the last question and its answer"),
     "/save": (Chat.save, "FILE", "write the conversation as JSON"),
     "/load": (Chat.load, "FILE", "go on with a saved conversation"),
-    "/think": (Chat.think, "on|off", "whether the model thinks before it answers"),
+    "/think": (Chat.think, "on|off|N", "whether the model thinks before it answers, or how many tokens at most"),
     "/stats": (Chat.stats, "", "tokens and speed so far"),
     "/help": (Chat.help, "", "this list"),
     "/exit": (Chat.exit, "", "end the chat"),

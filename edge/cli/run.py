@@ -11,7 +11,7 @@ import click
 from edge import store
 from edge.cli.answering import ensure_converted, show, speed_text
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json
-from edge.cli.engine_options import answer_options, engine_options
+from edge.cli.model_options import engine_and_answer, model_options
 
 if TYPE_CHECKING:
     from edge.answer import Result
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
 @models_dir_option
 @command_options
-@engine_options
-@answer_options
+@model_options
 def run_command(
     model: str,
     prompt: str | None,
@@ -34,12 +33,12 @@ def run_command(
     as_json: bool,
     quiet: bool,
     models_dir: Path | None,
-    engine: dict[str, Any],
-    answer: dict[str, Any],
+    **given: Any,
 ) -> None:
     """Ask MODEL the PROMPT (or standard input) and stream the answer."""
     from edge.api import Engine
 
+    engine, answer = engine_and_answer(given)
     question = prompt if prompt is not None else read_stdin()
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ GROUP = 4  # rows; llama.cpp's repacked matrix products work on multiples of it
 DEPTH = 1024  # tokens in the cache before the row; of one depth are those with the same multiple
 SIZES = tuple(sorted({GROUP << power for power in range(16)} | {3 * GROUP << power for power in range(16)}))
 UNKNOWN_ROW = 0.02  # seconds
+WIDER_IS_FAIRER = 1.05  # so much slower may all together be before they take turns
 HOPE = 0.75  # of the time of a row in less company
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
 
@@ -54,6 +56,16 @@ class Pace:
         if not rows or not self.decode:
             return 0.0
         return self.decode[min(self.decode, key=lambda known: abs(known - rows))]
+
+    def width(self, decoding: int) -> int:
+        """How many of ``decoding`` sequences to put into a step: all, or the knee of this model on this machine, past
+        which more of them at once give fewer tokens a second. A width that was never seen is tried."""
+        widths = [decoding, *(GROUP << power for power in range(8) if GROUP << power < decoding)]
+        return max(widths, key=lambda width: self.rate(width) * (1 if width < decoding else WIDER_IS_FAIRER))
+
+    def rate(self, width: int) -> float:
+        """Tokens a second of decoding so many sequences; infinite where unknown."""
+        return width / max(self.decode[width], 1e-9) if width in self.decode else math.inf
 
     def row(self, size: int, depth: int) -> float:
         """A row among ``size`` at a depth; of a size not met yet, by the next smaller one and hopefully."""
@@ -119,7 +131,7 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
             first = prefilling[0]
             return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
         return decodes(decoding, replace(limits, width=1), turn // 2 if prefilling else turn)
-    work = decodes(decoding, limits, turn)
+    work = decodes(decoding, replace(limits, width=pace.width(min(limits.width, len(decoding)))), turn)
     rows = sum(one.count for one in work)
     room = limits.rows - rows
     if limits.step is not None:

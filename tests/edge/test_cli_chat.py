@@ -114,8 +114,9 @@ def test_commands(llm: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("/undo", "nothing to undo"),
         ("/save", "the name of the file is missing"),
         ("/load nowhere.json", "cannot be read"),
-        ("/think maybe", "/think on or /think off"),
+        ("/think maybe", "/think on, /think off, or the most tokens"),
         ("/think off", "does not let one choose"),
+        ("/think 20", "does not think"),
     ],
 )
 def test_what_is_wrong_is_one_line(llm: Engine, command: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,4 +127,5 @@ def test_a_stop_string_that_always_may_begin() -> None:
 
 def test_an_answer_cannot_drive_the_terminal():
     """An answer with escape sequences could retitle the window, or paint over what the person sees."""
+    assert terminal_safe("a\u202eb\u2066 👩\u200d👧") == "ab 👩\u200d👧", "overrides of direction go, joiners stay"
     assert terminal_safe("a\x1b[2Jb\x9b\x07\r\n\tc 你好 😀") == "a[2Jb\n\tc 你好 😀"

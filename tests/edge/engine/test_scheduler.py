@@ -48,7 +48,7 @@ def test_a_step_keeps_its_limits(active: list[Sequence], pace: Pace, limits: Lim
     assert len({id(one.sequence) for one in work}) == len(work), "a request once"
     decodes = [one for one in work if one.sequence.decoding]
     prompts = [one for one in work if not one.sequence.decoding]
-    assert len(decodes) == min(limits.width, sum(one.decoding for one in active))
+    assert len(decodes) == pace.width(min(limits.width, sum(one.decoding for one in active)))
     assert all(one.count % GROUP == 0 or one.completes for one in prompts)
     assert bool(work) == bool(active), "whoever is at work gets on"
     assert limits.step is not None
@@ -139,6 +139,23 @@ def test_the_pace_learns_what_it_sees() -> None:
     assert pace.row(96, 0) == pace.row(96, 1023) == pytest.approx(0.005, rel=1e-3)
     assert pace.decode_step(5) == pace.decode_step(1) == pace.decode_step(4), "the nearest that is known"
     assert pace.decode_step(0) == 0
+
+
+def test_the_width_is_the_knee() -> None:
+    """Past a model's knee more sequences at once give fewer tokens a second: they take turns."""
+    pace = Pace()
+    active = [decoding() for _ in range(8)]
+    seen = []
+    for turn in range(12):
+        width = rows(plan(active, pace, Limits(rows=512, width=8), turn))
+        pace.saw(width, 0, {4: 0.16, 8: 0.4}[width])
+        seen.append(width)
+    assert set(seen[:2]) == {4, 8} and set(seen[2:]) == {4}, "each was tried once"
+    assert rows(plan(active[:3], pace, Limits(rows=512, width=8))) == 3
+    for _ in range(40):
+        pace.saw(8, 0, 0.3)
+    assert rows(plan(active, pace, Limits(rows=512, width=8))) == 8
+    assert rows(plan(active, pace, Limits(rows=512, width=4))) == 4
 
 
 def test_chunks_grow_to_the_largest_that_fits_the_step() -> None:

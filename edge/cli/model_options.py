@@ -1,14 +1,12 @@
 """Options that commands which load a model have in common, named as llama.cpp's.
 
-They reach the command as two dicts: ``engine``, keyword arguments of ``Engine``, and ``answer``, those of
-``Engine.chat``. What is not given is not in them.
+They reach the command as keyword arguments, which ``engine_and_answer`` sorts.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import click
 from convert.errors import EdgeError
 
 DEFAULT_CONTEXT = 4096  # tokens; ``edge.api`` has it too, and takes long to import
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
 
 Function = Callable[..., Any]
 
@@ -92,43 +89,25 @@ ANSWER = (
 )
 
 
-def engine_options(function: Function) -> Function:
-    """Add the options of ``Engine``; the command gets ``engine``."""
-    return collected(function, ENGINE, "engine", lambda given: given)
+def model_options(function: Function) -> Function:
+    """Add all of them to a command."""
+    for option in reversed((*ENGINE, *ANSWER)):
+        function = option(function)
+    return function
 
 
-def answer_options(function: Function) -> Function:
-    """Add the options of an answer; the command gets ``answer``. The model's own values stand for what is not given."""
-    return collected(function, ANSWER, "answer", checked_answer)
-
-
-def collected(
-    function: Function, options: Sequence[Function], name: str, check: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Function:
-    """``function`` with ``options``, of which it gets those given as a dict ``name``."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        values = {key: kwargs.pop(key) for key in keys}
-        given = {key: value for key, value in values.items() if value is not None and value != ()}
-        return function(*args, **{name: check(given)}, **kwargs)
-
-    def bare() -> None: ...
-
-    for option in reversed(options):
-        option(bare)
-    added: list[click.Parameter] = bare.__click_params__  # type: ignore[attr-defined]
-    keys = [str(option.name) for option in added]
-    vars(wrapper)["__click_params__"] = [*getattr(function, "__click_params__", []), *added]
-    return wrapper
-
-
-def checked_answer(given: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what is wrong before a model is loaded. Raises EdgeError."""
+def engine_and_answer(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of ``Engine`` and of ``Engine.chat``, without what was not given: there the model's own values
+    stand. What is wrong is refused now, before a model is loaded. Raises EdgeError."""
     from edge.llama.sampler import Sampling
+    from edge.options import SAMPLING, Options
 
-    Sampling(**{name: given[name] for name in SAMPLING if name in given})
-    return given | ({"schema": schema_text(given["schema"])} if "schema" in given else {})
+    chosen = {name: value for name, value in given.items() if value is not None and value != ()}
+    answer = {name: chosen.pop(name) for name in Options.__annotations__ if name in chosen}
+    Sampling(**{name: answer[name] for name in SAMPLING & answer.keys()})
+    if "schema" in answer:
+        answer["schema"] = schema_text(answer["schema"])
+    return chosen, answer
 
 
 def schema_text(given: str) -> str:

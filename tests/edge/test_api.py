@@ -1,0 +1,196 @@
+"""``edge.Engine`` on the embedded tiny models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edge
+from convert.errors import EdgeError
+from convert.pipeline import convert
+from edge.api import Engine
+from edge.constrain import ConstraintError, ConstraintSpec
+from edge.engine.types import EngineError, RequestError
+from edge.llama.sampler import SamplingError
+
+NAMES = ("tiny-qwen", "tiny-glm")
+HELLO = [{"role": "user", "content": "你好"}]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("api") / f"{request.param}.gguf"
+    convert(Path(str(files("edge.models") / request.param)), {"Q8_0": path})
+    return path
+
+
+@pytest.fixture(scope="module")
+def llm(path: Path) -> Iterator[Engine]:
+    with Engine(path, slots=4) as engine:
+        yield engine
+
+
+def test_a_streamed_answer_is_the_whole_one(llm: Engine) -> None:
+    stream = llm.chat(HELLO, temperature=0, max_tokens=30)
+    text = "".join(delta.text for delta in stream)
+    assert text == stream.result.text == llm.chat(HELLO, temperature=0, max_tokens=30).result.text
+    assert text and stream.result.finish_reason in ("stop", "length")
+    timings = stream.result.timings
+    assert timings.generated_tokens == len(stream.result.tokens) > 0
+    assert timings.prompt_tokens > timings.cached_tokens and timings.prefill > 0 <= timings.decode
+
+
+def test_the_package_gives_the_engine() -> None:
+    assert edge.Engine is Engine
+
+
+def test_one_question_after_another_reuses_the_conversation(llm: Engine) -> None:
+    first = llm.chat(HELLO, temperature=0, max_tokens=8).result
+    talk = [*HELLO, {"role": "assistant", "content": first.text}, {"role": "user", "content": "再说一遍"}]
+    assert llm.chat(talk, temperature=0, max_tokens=4).result.timings.cached_tokens >= 3
+
+
+def test_texts_are_continued_in_their_order(llm: Engine) -> None:
+    prompts = ["你好", "Where is", "1 + 1 =", "The", "A", "今天"]
+    together = llm.generate(prompts, temperature=0, max_tokens=6, progress=True)
+    assert [one.tokens[:2] for one in together] == [
+        llm.generate([prompt], temperature=0, max_tokens=6)[0].tokens[:2] for prompt in prompts
+    ]
+    assert llm.generate([]) == []
+
+
+def test_stop_strings_tokens_and_the_end(llm: Engine) -> None:
+    whole = llm.chat(HELLO, temperature=0, max_tokens=12, ignore_eos=True).result
+    assert len(whole.tokens) == 12 and whole.finish_reason == "length"
+    assert not llm.model.end_tokens & set(whole.tokens)
+    early = llm.chat(HELLO, temperature=0, stop_tokens=[whole.tokens[2]], ignore_eos=True).result
+    assert early.tokens == whole.tokens[: whole.tokens.index(whole.tokens[2])] and early.finish_reason == "stop"
+    stop = whole.text[2:4]
+    cut = llm.chat(HELLO, temperature=0, stop=[stop], max_tokens=12, ignore_eos=True).result
+    assert cut.text == whole.text[: whole.text.index(stop)] and cut.stopped == stop
+
+
+def test_logprobs_and_bias(llm: Engine) -> None:
+    result = llm.chat(HELLO, temperature=0, max_tokens=5, logprobs=3).result
+    assert len(result.logprobs) == len(result.tokens)
+    for token, one in zip(result.tokens, result.logprobs, strict=True):
+        assert len(one.top) == 3 and one.top[0] == (token, one.logprob), "greedy takes the likeliest"
+    banned = llm.chat(HELLO, temperature=0, max_tokens=5, logit_bias={result.tokens[0]: -100}).result
+    assert banned.tokens[:1] != result.tokens[:1]
+
+
+def test_an_answer_keeps_to_a_schema(llm: Engine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "n": {"enum": [1, 2]}},
+        "required": ["ok", "n"],
+        "additionalProperties": False,
+    }
+    for given in (schema, json.dumps(schema)):
+        result = llm.chat(HELLO, schema=given, max_tokens=600, seed=1).result
+        value = json.loads(result.text)
+        assert isinstance(value["ok"], bool) and value["n"] in (1, 2) and result.finish_reason == "stop"
+    (digits,) = llm.generate(["1"], constraint=ConstraintSpec("regex", "[0-9]{4}"), max_tokens=20)
+    assert len(digits.text) == 4 and digits.text.isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"schema": {"type": "nothing"}}, ConstraintError),
+        ({"schema": "{"}, ConstraintError),
+        ({"temperature": -1}, SamplingError),
+        ({"max_tokens": 0}, RequestError),
+        ({"logit_bias": {10**9: 1.0}}, RequestError),
+        ({"stop": [""]}, EdgeError),
+        ({"temprature": 1}, TypeError),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(llm: Engine, options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        llm.chat(HELLO, **options)
+    with pytest.raises(error):
+        llm.generate(["x"], **options)
+
+
+def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(llm: Engine) -> None:
+    with pytest.raises(RequestError, match=rf"\d{{4,}} tokens, the context {llm.ctx}"):
+        llm.generate(["字 " * 5000])
+
+
+def test_leaving_a_stream_ends_the_answer(llm: Engine) -> None:
+    for _ in range(8):  # more than there are slots
+        for _delta in llm.chat(HELLO, ignore_eos=True):
+            break
+    assert llm.chat(HELLO, temperature=0, max_tokens=2).result.timings.queue < 60
+    stream = llm.chat(HELLO, ignore_eos=True)
+    stream.cancel()
+    assert stream.result.finish_reason == "cancelled"
+
+
+def test_asyncio(llm: Engine) -> None:
+    async def text(count: int) -> str:
+        return "".join([delta.text async for delta in llm.achat(HELLO, temperature=0, max_tokens=count)])
+
+    async def all_of_them() -> list[str]:
+        async for _ in llm.achat(HELLO, ignore_eos=True):
+            break
+        return await asyncio.gather(*(text(12) for _ in range(6)))
+
+    want = llm.chat(HELLO, temperature=0, max_tokens=12).result.text
+    assert all(one[:2] == want[:2] for one in asyncio.run(all_of_them()))
+
+
+def test_any_thread_may_ask(llm: Engine) -> None:
+    found: list[str] = []
+
+    def ask() -> None:
+        found.append(llm.chat(HELLO, temperature=0, max_tokens=3).result.finish_reason)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12 and set(found) <= {"stop", "length"}
+
+
+def test_deterministic_answers_know_no_company(path: Path) -> None:
+    with Engine(path, slots=4, deterministic=True, threads=2) as llm:
+        prompts = ["你好，世界", "Where are the toilets? " * 10, "1 + 1 =", "The museum opens at"]
+        alone = [llm.generate([one], max_tokens=16, seed=3)[0].tokens for one in prompts]
+        assert [one.tokens for one in llm.generate(prompts, max_tokens=16, seed=3)] == alone
+
+
+def test_a_closed_engine_says_so(path: Path) -> None:
+    llm = Engine(path, slots=1)
+    llm.close()
+    llm.close()
+    with pytest.raises(EdgeError, match="closed"):
+        llm.chat(HELLO)
+
+
+def test_closing_ends_what_is_at_work(path: Path) -> None:
+    with Engine(path, slots=1) as llm:
+        streams = [llm.chat(HELLO, ignore_eos=True) for _ in range(3)]
+    for stream in streams:
+        try:
+            assert stream.result.finish_reason == "cancelled"
+        except EdgeError as error:  # tokens that nobody had read need the model's vocabulary
+            assert "closed" in str(error)
+
+
+def test_a_context_that_is_too_long_frees_the_model(path: Path) -> None:
+    with pytest.raises(EdgeError):
+        Engine(path, ctx=10**9)
+
+
+def test_an_engine_error_is_an_edge_error() -> None:
+    assert issubclass(EngineError, EdgeError)
