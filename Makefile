@@ -36,7 +36,7 @@ demo:
 
 test:
 	$(SETUP) --extra test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 convert:
 	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=qwen2.5-7b QUANT=$(QUANT)" >&2; exit 2; }

@@ -16,7 +16,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from rich.console import Console
 from rich.progress import Progress
@@ -25,7 +25,6 @@ from edge import reference, store
 from edge.answer import Delta, Reader, Result
 from edge.chat.formats import format_for
 from edge.chat.output import Parser, PlainParser
-from edge.chat.template import ChatTemplate
 from edge.chat.thinking import CLOSE, OPEN, ends_inside_thoughts
 from edge.constrain import Grammars
 from edge.engine import engine as core
@@ -33,9 +32,11 @@ from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
 from edge.llama.context import Context
 from edge.llama.model import Model
+from edge.llama.offload import auto_gpu_layers
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
 from edge.options import Options, check_names, to_request, wanted_form
+from edge.prompt import render_prompt
 from edge.thinking_budget import CLOSING, ThinkingBudget
 
 DEFAULT_CONTEXT = 4096  # tokens
@@ -49,8 +50,13 @@ class Engine:
     ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
     request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
     trained length YaRN is turned on where the family's makers document it. ``slots``: how many requests are in the
-    cache at once; ``width``: how many of them decode in one step (default: all). ``deterministic``: an answer depends
-    on no other request (no prefix is reused; slower). Raises EdgeError.
+    cache at once; ``width``: how many of them decode in one step at most (default: all, or fewer where that is
+    quicker). ``gpu_layers``: how many go to GPUs, -1 for all; ``auto`` sends what fits into their free memory.
+    ``deterministic``: an answer depends on no other request (no prefix is reused; slower). Other options are those of
+    ``Model`` and ``Context``. ``rope`` is the YaRN in use, or None. Raises EdgeError.
+
+    One at a time in a process: where two threads have computed, the OpenMP library lets both sleep between the parts
+    of a step, and they are almost half as fast.
     """
 
     def __init__(
@@ -63,7 +69,11 @@ class Engine:
         width: int | None = None,
         threads: int | None = None,
         threads_batch: int | None = None,
-        gpu_layers: int = 0,
+        gpu_layers: int | Literal["auto"] = "auto",
+        tensor_split: Sequence[float] | None = None,
+        main_gpu: int | None = None,
+        use_mmap: bool = True,
+        use_mlock: bool = False,
         flash_attn: bool | None = None,
         kv_type: str = "f16",
         deterministic: bool = False,
@@ -71,9 +81,22 @@ class Engine:
     ) -> None:
         text = f"{model}:{level}" if level else str(model)
         path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
-        self.model = Model(path, gpu_layers=gpu_layers)
+        if gpu_layers == "auto":
+            cells = (ctx or DEFAULT_CONTEXT) * slots
+            gpu_layers = auto_gpu_layers(
+                path, cells, kv_type, flash_attn=flash_attn, tensor_split=tensor_split, main_gpu=main_gpu
+            )
+        self.model = Model(
+            path,
+            gpu_layers=gpu_layers,
+            tensor_split=tensor_split,
+            main_gpu=main_gpu,
+            use_mmap=use_mmap,
+            use_mlock=use_mlock,
+        )
         try:
             self.ctx = ctx or min(DEFAULT_CONTEXT, self.model.n_ctx_train or DEFAULT_CONTEXT)
+            self.rope = rope_for(self.model.metadata, self.ctx)
             self._context = Context(
                 self.model,
                 self.ctx * slots,
@@ -83,7 +106,7 @@ class Engine:
                 flash_attn=flash_attn if flash_attn is not None else default_flash_attn(gpu_layers, kv_type),
                 kv_type=kv_type,
                 kv_unified=not deterministic,
-                rope=rope_for(self.model.metadata, self.ctx),
+                rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
             limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
@@ -162,11 +185,7 @@ class Engine:
     ) -> tuple[Request, Parser]:
         check_names(options)
         model = self.model
-        segments = ChatTemplate.from_metadata(model.metadata).render_segments(
-            messages, model.control_texts, tools=tools, **variables
-        )
-        prompt = "".join(one.text for one in segments)
-        tokens = [token for one in segments for token in model.tokenize(one.text, parse_special=one.is_markup)]
+        prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
         output = format_for(model.chat_template, model.arch, tools)
         thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
         spec = wanted_form(options)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before any test imports huggingface-hub
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # llama.cpp's threads would spin on cores that other tests want
 
 
 class LeftLoopback(BaseException):

@@ -14,50 +14,32 @@ import click
 from convert.errors import EdgeError
 from edge import store
 from edge.chat.thinking import OPEN
+from edge.cli.answering import ensure_converted, show, speed_text
 from edge.cli.common import command_options, models_dir_option
-from edge.cli.run import DEFAULT_CONTEXT, ensure_converted
+from edge.cli.model_options import engine_and_answer, model_options
 from edge.conversation import Conversation, load
 from edge.text import terminal_safe
 
 if TYPE_CHECKING:
-    from edge.answer import Result
     from edge.api import Engine
     from edge.engine.types import Timings
-
-ENDINGS = {"length": " (cut at the limit)", "cancelled": " (stopped)"}
 
 
 @click.command("chat")
 @click.argument("model")
 @click.option("-s", "--system", default="", help="System message.")
-@click.option("-n", "--max-tokens", type=click.IntRange(1), help="End each answer after this many tokens.")
-@click.option("-c", "--ctx", type=click.IntRange(8), help=f"Context in tokens (default: {DEFAULT_CONTEXT}, or less).")
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="Threads (default: the physical cores).")
-@click.option("--temp", type=float, help="Temperature; 0 takes the likeliest token (default: the model's own).")
-@click.option("--seed", type=int, help="Draw the same answers each time.")
 @models_dir_option
 @command_options
-def chat_command(
-    model: str,
-    system: str,
-    max_tokens: int | None,
-    ctx: int | None,
-    threads: int | None,
-    temp: float | None,
-    seed: int | None,
-    models_dir: Path | None,
-) -> None:
+@model_options
+def chat_command(model: str, system: str, models_dir: Path | None, **given: Any) -> None:
     """Talk with MODEL. From a pipe, each line is a question."""
     from edge.api import Engine
-    from edge.llama.sampler import Sampling
 
-    options = {"temperature": temp, "seed": seed}
-    sampling = {name: value for name, value in options.items() if value is not None}
-    Sampling(**sampling)  # refused now, not at the first question
+    engine, answer = engine_and_answer(given)
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     path = ensure_converted(model, store.models_dir(models_dir), quiet=not is_terminal)
-    with Engine(path, ctx=ctx, slots=1, threads=threads, threads_batch=threads) as llm:
-        chat = Chat(llm, Conversation(system), {"max_tokens": max_tokens, **sampling}, is_terminal)
+    with Engine(path, slots=1, **engine) as llm:
+        chat = Chat(llm, Conversation(system), answer, is_terminal)
         if is_terminal:
             click.secho("/help lists the commands, /exit ends", dim=True)
             talk(chat)
@@ -98,16 +80,7 @@ class Chat:
         """Print the answer as it comes. A stopped answer is kept as far as it got."""
         stream = self.llm.chat(self.conversation.asking(question), variables=self.variables, **self.options)
         with interrupt_calls(stream.cancel) if self.in_terminal else nullcontext():
-            is_thinking = False
-            for delta in stream:
-                if delta.reasoning and self.in_terminal:
-                    is_thinking = True
-                    click.secho(terminal_safe(delta.reasoning), dim=True, nl=False)
-                if delta.text:
-                    click.echo("\n\n" * is_thinking + terminal_safe(delta.text), nl=False)
-                    is_thinking = False
-            result = stream.result
-        click.echo()
+            result = show(stream, thoughts=self.in_terminal)
         self.timings.append(result.timings)
         if result.text:
             self.conversation.add(question, result.text)
@@ -207,16 +180,6 @@ def file_path(name: str) -> Path:
 
 def tell(text: str) -> None:
     click.secho(terminal_safe(text), dim=True)
-
-
-def speed_text(result: Result) -> str:
-    """One line: how fast the prompt was read and the answer written, and why it ended there."""
-    timings = result.timings
-    return (
-        f"prefill {timings.prefill_rate:.1f} tokens/s ({timings.prompt_tokens - timings.cached_tokens}, "
-        f"{timings.cached_tokens} cached), decode {timings.decode_rate:.1f} tokens/s "
-        f"({timings.generated_tokens}){ENDINGS.get(result.finish_reason, '')}"
-    )
 
 
 def stats_text(timings: list[Timings], ctx: int) -> str:

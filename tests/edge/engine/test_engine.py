@@ -1,4 +1,4 @@
-"""The engine on the embedded tiny models. Greedy texts are compared with ``edge.generate``, which knows no company."""
+"""The engine on the embedded tiny models. Greedy texts are compared with the gate's plain loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from edge.engine.engine import Engine, Ticket
 from edge.engine.scheduler import WORTH_WAITING, Limits
 from edge.engine.types import EngineError, Finished, Request, RequestError, Token
-from edge.generate import generate
+from edge.gate_checks import greedy_answer
 from edge.llama.batch import Batch
 from edge.llama.context import Context, DecodeFailed
 from edge.llama.model import Model
@@ -86,8 +86,7 @@ def ids(ticket: Ticket) -> list[int]:
 
 def alone(model: Model, tokens: list[int] | tuple[int, ...], n: int | None = 16, n_ctx: int = 1024) -> list[int]:
     with Context(model, n_ctx, threads=1) as context:
-        pieces = generate(model, context, tokens, GREEDY, max_tokens=n)
-        return [piece.token for piece in pieces if piece.token is not None]
+        return greedy_answer(model, context, tokens, n_ctx if n is None else n)
 
 
 def follows(model: Model, tokens: list[int], answer: list[int], *, ignore_eos: bool = False) -> bool:
@@ -465,6 +464,16 @@ def test_a_failure_that_nobody_foresaw(model: Model) -> None:
         steps.before = fail
         with pytest.raises(EngineError, match="oh"):
             engine.submit(greedy([1, 2, 3])).result()
+
+
+def test_a_model_whose_numbers_are_none(tmp_path: Path) -> None:
+    weights = tiny_gguf.tensors()
+    weights["output_norm.weight"][:] = np.nan
+    path = tiny_gguf.write(tmp_path / "nan.gguf", weights=weights)
+    with Model(path) as model, engine_of(model, 64) as (engine, _):
+        ticket = engine.submit(greedy([100, 120], 3))
+        with pytest.raises(EngineError, match=r"nan.gguf computes values that are not numbers"):
+            ticket.result()
 
 
 def test_a_slot_out_of_step_with_the_cache(model: Model) -> None:
