@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convert.pipeline import convert
 from edge.api import Engine
-from edge.constrain import ConstraintSpec, Grammars
+from edge.constrain import ConstraintSpec
 from tests.real import fetch
 
 # question -> what a sensible answer has, and the least number of matches
@@ -65,12 +64,11 @@ def test_streamed_equals_unstreamed(llm: Engine, question: str):
 
 
 def test_an_answer_that_obeys_a_schema(llm: Engine):
-    constraint = Grammars(llm.model).compile(ConstraintSpec("json_schema", SCHEMA, compact=True))
-    request, _ = llm._chat_request(asked("Describe France as JSON."), None, 200, False, {}, {"temperature": 0})
-    tokens, finished = llm._core.submit(replace(request, constraint=constraint)).result()
-    text = b"".join(llm.model.token_bytes(token.token) for token in tokens).decode()
+    form = ConstraintSpec("json_schema", SCHEMA, compact=True)
+    result = llm.chat(asked("Describe France as JSON."), max_tokens=200, temperature=0, constraint=form).result
+    text = result.text
     value = json.loads(text)
-    assert finished.reason == "stop" and list(value) == list(SCHEMA["required"])
+    assert result.finish_reason == "stop" and list(value) == list(SCHEMA["required"])
     assert value["capital"] == "Paris" and value["continent"] == "Europe"
     assert 1 <= len(value["neighbours"]) <= 3 and all(isinstance(one, str) for one in value["neighbours"])
     assert json.dumps(value, ensure_ascii=False, separators=(",", ":")) == text
