@@ -36,8 +36,7 @@ class Result:
     """A whole answer. ``finish_reason``: stop, length, tool_calls or cancelled; ``stopped``: the stop string found.
 
     ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked for
-    (forced tokens have none). ``unfinished`` is the text of a
-    tool call that the limit cut off.
+    (forced tokens have none). ``unfinished`` is the text of a tool call that the limit cut off.
     """
 
     text: str

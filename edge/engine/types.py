@@ -93,6 +93,11 @@ class Timings:
     decode: float = 0.0
 
     @property
+    def first_token(self) -> float:
+        """From the request to its first token."""
+        return self.queue + self.prefill
+
+    @property
     def prefill_rate(self) -> float:
         """Computed prompt tokens a second."""
         return rate(self.prompt_tokens - self.cached_tokens, self.prefill)
