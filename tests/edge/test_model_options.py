@@ -179,9 +179,8 @@ def test_what_cannot_be_read_is_wrong_usage(tiny: str, ask: Any, arguments: list
     """A split of nan or of nothing but zeros went as far as llama.cpp."""
     asked = ask(tiny, *arguments)
     assert asked.exit_code == 2 and asked.stdout == ""
-    assert asked.stderr.splitlines()[-1].startswith(f"Error: Invalid value for '{arguments[0]}'") or (
-        f"/ '{arguments[0]}'" in asked.stderr or f"'{arguments[0]}' /" in asked.stderr
-    )
+    last = asked.stderr.splitlines()[-1]
+    assert last.startswith("Error: Invalid value for ") and f"'{arguments[0]}'" in last
 
 
 @pytest.mark.parametrize(
