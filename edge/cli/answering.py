@@ -1,4 +1,4 @@
-"""What ``edge run`` and ``edge chat`` share: the model's file, an answer as it comes, how fast it was."""
+"""What ``edge run`` and ``edge chat`` share: the model's file, whether it thinks, answers and their speed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convert.errors import EdgeError
 from edge import reference, store
+from edge.chat.thinking import OPEN
 from edge.cli.common import progress_bar
 from edge.cli.convert import DEFAULT_LEVEL
+from edge.cli.model_options import is_count
 from edge.conversion import convert_and_check
 from edge.text import terminal_safe
 
@@ -38,17 +41,41 @@ def ensure_converted(model: str, models: Path, quiet: bool) -> Path:
     return path
 
 
+def thinking(template: str | None, choice: str) -> tuple[dict[str, bool], int | None]:
+    """What ``choice`` (``on``, ``off`` or the most tokens) means for a model: variables of its chat template, and its
+    thinking budget in tokens, None for no limit. Raises EdgeError where the template does not offer it."""
+    template = template or ""
+    can_choose, thinks = "enable_thinking" in template, OPEN in template
+    if choice in ("on", "off"):
+        if not can_choose and not (choice == "on" and thinks):
+            raise EdgeError("this model's template does not let one choose whether it thinks")
+        return {"enable_thinking": choice == "on"} if can_choose else {}, None
+    if not is_count(choice):
+        raise EdgeError("thinking is on, off, or the most tokens, as 200")
+    if not thinks:
+        raise EdgeError("this model does not think")
+    return {"enable_thinking": True} if can_choose else {}, int(choice)
+
+
 def show(stream: Stream, *, thoughts: bool) -> Result:
-    """Print an answer as it comes, and a newline at its end; ``thoughts`` dim before it, or not at all."""
+    """Print an answer as it comes, and a newline at its end; ``thoughts`` dim before it, or not at all.
+
+    Raises the error that ended the answer, after a newline if anything was printed.
+    """
     clean = terminal_safe if sys.stdout.isatty() else str
-    thinking = False
-    for delta in stream:
-        if delta.reasoning and thoughts:
-            thinking = True
-            click.secho(clean(delta.reasoning), dim=True, nl=False)
-        if delta.text:
-            click.echo("\n\n" * thinking + clean(delta.text), nl=False)
-            thinking = False
+    shown = after_thoughts = False
+    try:
+        for delta in stream:
+            if delta.reasoning and thoughts:
+                shown = after_thoughts = True
+                click.secho(clean(delta.reasoning), dim=True, nl=False)
+            if delta.text:
+                click.echo("\n\n" * after_thoughts + clean(delta.text), nl=False)
+                shown, after_thoughts = True, False
+    except EdgeError:
+        if shown:
+            click.echo()
+        raise
     click.echo()
     return stream.result
 

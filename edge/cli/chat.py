@@ -13,10 +13,9 @@ import click
 
 from convert.errors import EdgeError
 from edge import store
-from edge.chat.thinking import OPEN
-from edge.cli.answering import ensure_converted, show, speed_text
+from edge.cli.answering import ensure_converted, show, speed_text, thinking
 from edge.cli.common import command_options, models_dir_option
-from edge.cli.model_options import engine_and_answer, model_options
+from edge.cli.model_options import engine_and_answer, model_options, think_option
 from edge.conversation import Conversation, load
 from edge.text import terminal_safe
 
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
 @click.option("-s", "--system", default="", help="System message.")
 @models_dir_option
 @command_options
+@think_option
 @model_options
-def chat_command(model: str, system: str, models_dir: Path | None, **given: Any) -> None:
+def chat_command(model: str, system: str, models_dir: Path | None, think: str | None, **given: Any) -> None:
     """Talk with MODEL. From a pipe, each line is a question."""
     from edge.api import Engine
 
@@ -40,6 +40,8 @@ def chat_command(model: str, system: str, models_dir: Path | None, **given: Any)
     path = ensure_converted(model, store.models_dir(models_dir), quiet=not is_terminal)
     with Engine(path, slots=1, **engine) as llm:
         chat = Chat(llm, Conversation(system), answer, is_terminal)
+        if think:
+            chat.set_thinking(think)
         if is_terminal:
             click.secho("/help lists the commands, /exit ends", dim=True)
             talk(chat)
@@ -56,6 +58,7 @@ class Chat:
     def __init__(self, llm: Engine, conversation: Conversation, options: dict[str, Any], in_terminal: bool) -> None:
         self.llm, self.conversation, self.options, self.in_terminal = llm, conversation, options, in_terminal
         self.variables: dict[str, bool] = {}  # the template's
+        self.thinking_budget: int | None = None
         self.timings: list[Timings] = []
 
     def handle(self, text: str) -> None:
@@ -78,7 +81,12 @@ class Chat:
 
     def ask(self, question: str) -> None:
         """Print the answer as it comes. A stopped answer is kept as far as it got."""
-        stream = self.llm.chat(self.conversation.asking(question), variables=self.variables, **self.options)
+        stream = self.llm.chat(
+            self.conversation.asking(question),
+            variables=self.variables,
+            thinking_budget=self.thinking_budget,
+            **self.options,
+        )
         with interrupt_calls(stream.cancel) if self.in_terminal else nullcontext():
             result = show(stream, thoughts=self.in_terminal)
         self.timings.append(result.timings)
@@ -104,18 +112,13 @@ class Chat:
         self.conversation = load(file_path(name))
         tell(f"loaded: {len(self.conversation.turns)} questions and answers")
 
+    def set_thinking(self, choice: str) -> None:
+        self.variables, self.thinking_budget = thinking(self.llm.model.chat_template, choice)
+
     def think(self, choice: str) -> None:
-        if choice.isdecimal():
-            if OPEN not in (self.llm.model.chat_template or ""):
-                raise EdgeError("this model does not think")
-            self.options["thinking_budget"] = int(choice)
-            return tell(f"thinking ends after {int(choice)} tokens")
-        if choice not in ("on", "off"):
-            raise EdgeError("write /think on, /think off, or the most tokens, as in /think 200")
-        if "enable_thinking" not in (self.llm.model.chat_template or ""):
-            raise EdgeError("this model's template does not let one choose whether it thinks")
-        self.variables["enable_thinking"] = choice == "on"
-        tell(f"thinking is {choice}")
+        self.set_thinking(choice)
+        budget = self.thinking_budget
+        tell(f"thinking is {choice}" if budget is None else f"thinking ends after {budget} tokens")
 
     def stats(self, _: str) -> None:
         tell(stats_text(self.timings, self.llm.ctx))

@@ -6,6 +6,7 @@ They reach the command as keyword arguments, which ``engine_and_answer`` sorts.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,28 @@ class Shares(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
-            return tuple(float(share) for share in value.split(","))
+            shares = tuple(float(share) for share in value.split(","))
         except ValueError:
+            shares = ()
+        if not any(shares) or not all(0 <= share < math.inf for share in shares):
             self.fail(f"{value!r} is no list of shares such as 3,1", param, ctx)
+        return shares
+
+
+class Thinking(click.ParamType):
+    """What ``answering.thinking`` takes: ``on``, ``off``, or a number of tokens."""
+
+    name = "on|off|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in ("on", "off") or is_count(value):
+            return value
+        self.fail(f"{value!r} is neither on nor off nor a number of tokens", param, ctx)
+
+
+def is_count(text: str) -> bool:
+    """Whether it is a number of tokens."""
+    return text.isdecimal() and len(text) < 10
 
 
 def switch(_ctx: click.Context, _param: click.Parameter, value: str | None) -> bool | None:
@@ -89,6 +109,11 @@ ANSWER = (
 )
 
 
+think_option = click.option(
+    "--think", type=Thinking(), help="Whether the model thinks before it answers, or how many tokens at most."
+)
+
+
 def model_options(function: Function) -> Function:
     """Add all of them to a command."""
     for option in reversed((*ENGINE, *ANSWER)):
@@ -105,6 +130,8 @@ def engine_and_answer(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     answer = {name: chosen.pop(name) for name in Options.__annotations__ if name in chosen}
     Sampling(**{name: answer[name] for name in SAMPLING & answer.keys()})
+    if chosen.get("flash_attn") is False and (kv_type := chosen.get("kv_type", "f16")) != "f16":
+        raise EdgeError(f"a KV cache of {kv_type} needs flash attention", "leave --flash-attn off out")
     if "schema" in answer:
         answer["schema"] = schema_text(answer["schema"])
     return chosen, answer
@@ -115,7 +142,7 @@ def schema_text(given: str) -> str:
     text, name = given, "--json-schema"
     if not given.lstrip().startswith("{"):
         try:
-            text, name = Path(given).read_text(encoding="utf-8"), given
+            text, name = Path(given).read_text(encoding="utf-8-sig"), given  # editors on Windows put a mark first
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise EdgeError(f"cannot read the schema {given}: {reason}", "give a file, or the JSON itself") from error

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge import store
-from edge.cli.answering import ensure_converted, show, speed_text
+from edge.cli.answering import ensure_converted, show, speed_text, thinking
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json
-from edge.cli.model_options import engine_and_answer, model_options
+from edge.cli.model_options import engine_and_answer, model_options, think_option
 
 if TYPE_CHECKING:
     from edge.answer import Result
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Only the answer.")
 @models_dir_option
 @command_options
+@think_option
 @model_options
 def run_command(
     model: str,
@@ -33,6 +34,7 @@ def run_command(
     as_json: bool,
     quiet: bool,
     models_dir: Path | None,
+    think: str | None,
     **given: Any,
 ) -> None:
     """Ask MODEL the PROMPT (or standard input) and stream the answer."""
@@ -47,7 +49,8 @@ def run_command(
         if llm.rope is not None and not quiet:
             trained = llm.model.n_ctx_train
             click.echo(f"YaRN by {llm.rope.factor:.2f}: --ctx {llm.ctx} is beyond the trained {trained}", err=True)
-        stream = llm.chat(messages, **answer)
+        variables, budget = thinking(llm.model.chat_template, think) if think else ({}, None)
+        stream = llm.chat(messages, variables=variables, thinking_budget=budget, **answer)
         try:
             result = stream.result if as_json else show(stream, thoughts=sys.stdout.isatty() and not quiet)
         except KeyboardInterrupt:

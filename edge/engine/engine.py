@@ -143,7 +143,7 @@ class Engine:
                     self._check_idle()
                     self.pace.forget_slow(self.limits.step or math.inf)
         except Exception as error:  # nobody may wait for ever
-            self._failure = error if isinstance(error, EdgeError) else EngineError(f"the engine failed: {error!r}")
+            self._failure = error if isinstance(error, EdgeError) else unforeseen(error)
             for sequence in [*self._active, *self._waiting]:
                 self._finish(sequence, "error", self._failure)
             while not isinstance(message := self._inbox.get(), Close):
@@ -278,3 +278,9 @@ class Engine:
             last = self.context.memory_last(slot.index)
             if slot.owner is not None or last != len(slot.tokens) - 1:
                 raise EngineError(f"slot {slot.index} is out of step with the cache", "this is a bug: report it")
+
+
+def unforeseen(error: Exception) -> EngineError:
+    failure = EngineError(f"the engine failed: {error!r}", "load the model again; if that fails too, report it")
+    failure.__cause__ = error  # for --debug
+    return failure

@@ -94,7 +94,10 @@ class Runner:
         if request.logprobs is not None or request.constraint is not None or not sequence.n_generated:
             logits = self.context.logits(row)
         if logits is not None and not sequence.n_generated and not np.isfinite(logits).all():
-            raise EngineError(f"{self.model.path.name} computes values that are not numbers", "convert it again")
+            raise EngineError(
+                f"{self.model.path.name} is broken: it computes values that are not numbers",
+                "convert or download it again",
+            )
         raw = logits.copy() if logits is not None and request.logprobs is not None else None
         if logits is not None and request.constraint is not None:
             request.constraint.mask(logits)

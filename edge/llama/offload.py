@@ -6,11 +6,10 @@ llama.cpp's own tools compute the same (``common_fit_params``), but the library 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ MARGIN = 1 << 30
 """Bytes left free on each GPU, as llama.cpp's tools do: its kernels, the desktop and what the estimate misses. A share
 of the GPU's memory would be too little on a small one and is wasted on a large one."""
 
+CELLS = 256  # llama.cpp makes a cache of a multiple of this
+
 GPU, INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
 
 
@@ -42,13 +43,14 @@ def layers_that_fit(
     """The largest ``n_gpu_layers`` with which no GPU is overfull; the output counts as a layer, the last.
 
     All in bytes: ``free`` on each GPU, ``layer_bytes`` of weights in each layer; ``compute_bytes`` are taken on each
-    GPU that has a layer. ``split``: the share of layers of each GPU; by default what is free there.
+    GPU that has a layer. ``split``: the share of layers of each GPU; by default what is free there. 0 for a split that
+    makes no sense, which ``Model`` refuses.
     """
     sizes = [*(size + kv_bytes_per_layer for size in layer_bytes), output_bytes]
     room = [one - margin - compute_bytes for one in free]
-    shares = list(split or free)[: len(free)]
-    shares += [0] * (len(free) - len(shares))
-    if not sum(shares):
+    shares = list(split or ())[: len(free)]
+    shares = [*shares, *[0] * (len(free) - len(shares))] if any(shares) else list(free)
+    if not any(shares) or not all(0 <= share < math.inf for share in shares):
         return 0
     for n in range(len(sizes), 0, -1):
         used = Counter[int]()
@@ -60,9 +62,13 @@ def layers_that_fit(
 
 
 def placement(n: int, shares: Sequence[float]) -> list[int]:
-    """On which GPU llama.cpp puts each of the last ``n`` layers: in order, their count by the GPUs' shares."""
-    ends = [end / sum(shares) for end in accumulate(shares)]
-    return [min(bisect_right(ends, i / n), len(ends) - 1) for i in range(n)]
+    """On which GPU llama.cpp puts each of the last ``n`` layers: in order, their count by the GPUs' shares.
+
+    In its 32-bit numbers: where a layer is on the line between two GPUs, others would put it on the wrong side.
+    """
+    ends = np.cumsum(shares, dtype=np.float32)
+    layers = np.arange(n, dtype=np.float32) / np.float32(n)
+    return np.searchsorted(ends / ends[-1], layers, side="right").tolist()
 
 
 def auto_gpu_layers(
@@ -101,13 +107,15 @@ def weight_bytes(file: GgufFile) -> tuple[list[int], int]:
 
 
 def kv_bytes(file: GgufFile, n_ctx: int, kv_type: str) -> int:
-    """Bytes of the K and V of one layer; too many for layers of linear attention, whose state is smaller."""
+    """Bytes of the K and V of one layer; too many for layers of linear attention, whose state is smaller, and for those
+    of latent attention, which keep no V."""
     width = _largest(file, "embedding_length") // max(1, _largest(file, "attention.head_count"))
     both = _largest(file, "attention.key_length", width) + _largest(file, "attention.value_length", width)
     heads = _largest(file, "attention.head_count_kv", _largest(file, "attention.head_count"))
     known = GGMLQuantizationType.__members__.get(kv_type.upper(), GGMLQuantizationType.F32)  # Context refuses others
     block, nbytes = GGML_QUANT_SIZES[known]
-    return n_ctx * heads * both * nbytes // block
+    cells = -(-n_ctx // CELLS) * CELLS
+    return cells * heads * both * nbytes // block
 
 
 def compute_bytes(file: GgufFile, n_ctx: int, *, flash_attn: bool, rows: int = 512) -> int:

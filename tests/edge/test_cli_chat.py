@@ -114,7 +114,10 @@ def test_commands(llm: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("/undo", "nothing to undo"),
         ("/save", "the name of the file is missing"),
         ("/load nowhere.json", "cannot be read"),
-        ("/think maybe", "/think on, /think off, or the most tokens"),
+        ("/think maybe", "thinking is on, off, or the most tokens"),
+        ("/think", "thinking is on, off, or the most tokens"),
+        ("/think -1", "thinking is on, off, or the most tokens"),
+        ("/think " + "9" * 5000, "thinking is on, off, or the most tokens"),
         ("/think off", "does not let one choose"),
         ("/think 20", "does not think"),
     ],
@@ -138,6 +141,24 @@ def test_think_reaches_the_template(tmp_path: Path, capsys: pytest.CaptureFixtur
             chat.handle("hi")
             assert chat.timings[-1].prompt_tokens == tokens
     assert "thinking is off" in capsys.readouterr().out
+
+
+def test_think_takes_the_place_of_what_was_said_before(tmp_path: Path) -> None:
+    """``/think on`` after ``/think 200`` kept the limit, and ``/think 200`` after ``/think off`` did nothing."""
+    path = tiny_gguf.write(tmp_path / "x.gguf", {"tokenizer.chat_template": "x{{ enable_thinking }}<think>"})
+    with Engine(path, slots=1) as engine:
+        chat = Chat(engine, Conversation(), {"max_tokens": 1}, in_terminal=True)
+        for command, thinks, budget in (
+            ("200", True, 200),
+            ("on", True, None),
+            ("off", False, None),
+            ("200", True, 200),
+            ("off", False, None),
+        ):
+            chat.handle(f"/think {command}")
+            assert (chat.variables, chat.thinking_budget) == ({"enable_thinking": thinks}, budget)
+        assert not chat.try_to(chat.handle, "/think maybe")
+        assert (chat.variables, chat.thinking_budget) == ({"enable_thinking": False}, None)
 
 
 def test_stats_add_up(llm: Engine, capsys: pytest.CaptureFixture[str]) -> None:

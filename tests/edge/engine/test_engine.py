@@ -472,7 +472,9 @@ def test_a_model_whose_numbers_are_none(tmp_path: Path) -> None:
     path = tiny_gguf.write(tmp_path / "nan.gguf", weights=weights)
     with Model(path) as model, engine_of(model, 64) as (engine, _):
         ticket = engine.submit(greedy([100, 120], 3))
-        with pytest.raises(EngineError, match=r"nan.gguf computes values that are not numbers"):
+        with pytest.raises(
+            EngineError, match=r"nan.gguf is broken: it computes values that are not numbers; convert or"
+        ):
             ticket.result()
 
 
