@@ -32,7 +32,7 @@ from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
 from edge.llama.context import Context
 from edge.llama.model import Model
-from edge.llama.offload import auto_gpu_layers
+from edge.llama.offload import auto_offload
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
 from edge.options import Options, check_names, to_request, wanted_form
@@ -83,8 +83,14 @@ class Engine:
         path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
         if gpu_layers == "auto":
             cells = (ctx or DEFAULT_CONTEXT) * slots
-            gpu_layers = auto_gpu_layers(
-                path, cells, kv_type, flash_attn=flash_attn, tensor_split=tensor_split, main_gpu=main_gpu
+            gpu_layers, tensor_split = auto_offload(
+                path,
+                cells,
+                kv_type,
+                outputs=slots,
+                flash_attn=flash_attn,
+                tensor_split=tensor_split,
+                main_gpu=main_gpu,
             )
         self.model = Model(
             path,

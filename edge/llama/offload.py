@@ -43,13 +43,13 @@ def layers_that_fit(
     """The largest ``n_gpu_layers`` with which no GPU is overfull; the output counts as a layer, the last.
 
     All in bytes: ``free`` on each GPU, ``layer_bytes`` of weights in each layer; ``compute_bytes`` are taken on each
-    GPU that has a layer. ``split``: the share of layers of each GPU; by default what is free there. 0 for a split that
-    makes no sense, which ``Model`` refuses.
+    GPU that has a layer. ``split``: the share of layers of each GPU; by default the room for them there. 0 for a split
+    that makes no sense, which ``Model`` refuses.
     """
     sizes = [*(size + kv_bytes_per_layer for size in layer_bytes), output_bytes]
-    room = [one - margin - compute_bytes for one in free]
+    room = room_for_layers(free, compute_bytes, margin)
     shares = list(split or ())[: len(free)]
-    shares = [*shares, *[0] * (len(free) - len(shares))] if any(shares) else list(free)
+    shares = [*shares, *[0] * (len(free) - len(shares))] if any(shares) else room
     if not any(shares) or not all(0 <= share < math.inf for share in shares):
         return 0
     for n in range(len(sizes), 0, -1):
@@ -59,6 +59,12 @@ def layers_that_fit(
         if all(size <= room[gpu] for gpu, size in used.items()):
             return n
     return 0
+
+
+def room_for_layers(free: Sequence[int], compute_bytes: int, margin: int = MARGIN) -> list[int]:
+    """Bytes on each GPU for weights and cache. llama.cpp splits layers by what is free, and overfills a small GPU
+    beside a large one."""
+    return [max(0, one - margin - compute_bytes) for one in free]
 
 
 def placement(n: int, shares: Sequence[float]) -> list[int]:
@@ -71,26 +77,31 @@ def placement(n: int, shares: Sequence[float]) -> list[int]:
     return np.searchsorted(ends / ends[-1], layers, side="right").tolist()
 
 
-def auto_gpu_layers(
+def auto_offload(
     path: Path,
     n_ctx: int,
     kv_type: str = "f16",
     *,
+    outputs: int = 1,
     flash_attn: bool | None = None,
     tensor_split: Sequence[float] | None = None,
     main_gpu: int | None = None,
-) -> int:
-    """``n_gpu_layers`` for a model with a cache of ``n_ctx`` cells; 0 where there is no GPU. Raises GgufError."""
+) -> tuple[int, Sequence[float] | None]:
+    """``n_gpu_layers`` and ``tensor_split`` for a model with a cache of ``n_ctx`` cells, of which a step reads the
+    logits of ``outputs`` rows; 0 where there is no GPU. Raises GgufError."""
     free = free_memory()
     if main_gpu is not None:
         free = free[main_gpu : main_gpu + 1] if main_gpu >= 0 else []
     if not free:
-        return 0
+        return 0, tensor_split
     file = gguf_file.read(path)
     check_sane(file)
     layers, output = weight_bytes(file)
-    compute = compute_bytes(file, n_ctx, flash_attn=flash_attn is not False)
-    return layers_that_fit(free, layers, output, kv_bytes(file, n_ctx, kv_type), compute, split=tensor_split)
+    compute = compute_bytes(file, n_ctx, flash_attn=flash_attn is not False, outputs=outputs)
+    n = layers_that_fit(free, layers, output, kv_bytes(file, n_ctx, kv_type), compute, split=tensor_split)
+    if len(free) > 1 and n and not any(list(tensor_split or ())[: len(free)]):
+        return n, room_for_layers(free, compute)
+    return n, tensor_split
 
 
 # --- what the file says
@@ -118,15 +129,19 @@ def kv_bytes(file: GgufFile, n_ctx: int, kv_type: str) -> int:
     return cells * heads * both * nbytes // block
 
 
-def compute_bytes(file: GgufFile, n_ctx: int, *, flash_attn: bool, rows: int = 512) -> int:
-    """An upper estimate of what a step of ``rows`` tokens needs beside weights and cache, in bytes."""
+def compute_bytes(file: GgufFile, n_ctx: int, *, flash_attn: bool, outputs: int = 1, rows: int = 512) -> int:
+    """An upper estimate of what a step of ``rows`` tokens needs beside weights and cache, in bytes; the logits of
+    ``outputs`` of them are read."""
     experts = _largest(file, "expert_used_count", 0) * _largest(file, "expert_feed_forward_length", 0)
     inner = max(_largest(file, "feed_forward_length", 0), experts)
-    row = len(file.metadata["tokenizer.ggml.tokens"]) + 3 * inner + 8 * _largest(file, "embedding_length")
+    logits = outputs * len(file.metadata["tokenizer.ggml.tokens"])
+    row = 3 * inner + 8 * _largest(file, "embedding_length")
     row += 2 * n_ctx  # the mask, in two types
     if not flash_attn:
         row += 2 * n_ctx * _largest(file, "attention.head_count")
-    return 4 * rows * row + (kv_bytes(file, n_ctx, "f16") if flash_attn else 0)  # a quantized cache is widened
+    return 4 * (rows * row + logits) + (
+        kv_bytes(file, n_ctx, "f16") if flash_attn else 0
+    )  # a quantized cache is widened
 
 
 def _largest(file: GgufFile, key: str, default: int = 0) -> int:

@@ -26,7 +26,7 @@ from edge.llama.library import load
 from edge.llama.model import Model
 from edge.llama.offload import (
     MARGIN,
-    auto_gpu_layers,
+    auto_offload,
     compute_bytes,
     device_memory,
     free_memory,
@@ -110,7 +110,7 @@ def test_no_gpu_is_overfull_and_one_more_layer_would_be_too_much(
 ) -> None:
     n = layers_that_fit(free, layers, output, kv, compute, margin, split)
     used = (split or [])[: len(free)]
-    shares = used + [0] * (len(free) - len(used)) if sum(used) else free
+    shares = used + [0] * (len(free) - len(used)) if sum(used) else [max(0, one - margin - compute) for one in free]
     sizes = [*(layer + kv for layer in layers), output]
 
     def fits(count: int) -> bool:
@@ -142,7 +142,7 @@ def test_the_margin_is_that_of_llamas_tools() -> None:
 
 
 @pytest.mark.parametrize("split", [None, (), (0, 0), (0, 0, 7)])
-def test_a_split_of_nothing_is_one_by_free_memory(split: tuple[int, ...] | None) -> None:
+def test_a_split_of_nothing_is_one_by_room(split: tuple[int, ...] | None) -> None:
     """Zeros gave no layer to any GPU; llama.cpp takes them for no split, and the seventh share has no GPU here."""
     assert layers_that_fit([300, 100], [10] * 39, 10, 0, 0, margin=0, split=split) == 40
 
@@ -304,7 +304,7 @@ no_gpu = pytest.mark.skipif(load().llama_supports_gpu_offload(), reason="a build
 @no_gpu
 def test_a_build_for_the_cpu_has_no_gpus(tiny_path: Path) -> None:
     assert free_memory() == []
-    assert auto_gpu_layers(tiny_path, 512) == 0
+    assert auto_offload(tiny_path, 512)[0] == 0
 
 
 # --- all together
@@ -323,25 +323,32 @@ def test_all_layers_fit_to_the_byte(tiny_path: Path, gpus: Callable[..., None]) 
     layers, output = weight_bytes(file)
     needed = sum(layers) + output + 2 * kv_bytes(file, 512, "q8_0") + compute_bytes(file, 512, flash_attn=True) + MARGIN
     gpus(needed)
-    assert auto_gpu_layers(tiny_path, 512, "q8_0") == 3
-    assert auto_gpu_layers(tiny_path, 512, "f16") < 3
-    assert auto_gpu_layers(tiny_path, 512, "q8_0", flash_attn=True) == 3
+    assert auto_offload(tiny_path, 512, "q8_0")[0] == 3
+    assert auto_offload(tiny_path, 512, "f16")[0] < 3
+    assert auto_offload(tiny_path, 512, "q8_0", flash_attn=True)[0] == 3
     gpus(needed - 1)
-    assert auto_gpu_layers(tiny_path, 512, "q8_0") == 2
+    assert auto_offload(tiny_path, 512, "q8_0")[0] == 2
 
 
 def test_the_main_gpu_is_the_only_one(tiny_path: Path, gpus: Callable[..., None]) -> None:
     gpus(0, 1 << 40)
-    assert [auto_gpu_layers(tiny_path, 512, main_gpu=gpu) for gpu in (0, 1, 2, -1)] == [0, 3, 0, 0]
-    assert auto_gpu_layers(tiny_path, 512, tensor_split=(0, 1)) == 3
-    assert auto_gpu_layers(tiny_path, 512, tensor_split=(1,)) == 0
+    assert [auto_offload(tiny_path, 512, main_gpu=gpu)[0] for gpu in (0, 1, 2, -1)] == [0, 3, 0, 0]
+    assert auto_offload(tiny_path, 512, tensor_split=(0, 1)) == (3, (0, 1))
+    assert auto_offload(tiny_path, 512, tensor_split=(1,))[0] == 0
+
+
+def test_a_small_gpu_beside_a_large_one_is_not_overfull(tiny_path: Path, gpus: Callable[..., None]) -> None:
+    """llama.cpp's split, by free memory, gave the small one a layer that did not fit beside its margin."""
+    gpus(MARGIN * 5 // 4, MARGIN * 3)
+    layers, split = auto_offload(tiny_path, 512)
+    assert layers == 3 and split is not None and split[0] < split[1] / 4
 
 
 def test_a_damaged_file_is_refused_before_it_is_measured(tmp_path: Path, gpus: Callable[..., None]) -> None:
     gpus(1 << 40)
     path = tiny_gguf.write(tmp_path / "x.gguf", {"qwen2.block_count": 2**30})
     with pytest.raises(GgufError, match="block_count"):
-        auto_gpu_layers(path, 512)
+        auto_offload(path, 512)
 
 
 def test_the_engine_asks_for_its_whole_cache(
@@ -358,7 +365,7 @@ def test_the_engine_asks_for_its_whole_cache(
     file = gguf_file.read(tiny_path)
     layers, output = weight_bytes(file)
     needed = sum(layers) + output + 2 * kv_bytes(file, 4 * 256, "f16") + MARGIN
-    gpus(needed + compute_bytes(file, 4 * 256, flash_attn=True))
+    gpus(needed + compute_bytes(file, 4 * 256, flash_attn=True, outputs=4))
     with Engine(tiny_path, ctx=256, slots=4) as llm:
         assert len(llm.generate(["a"], max_tokens=2, temperature=0, ignore_eos=True)[0].tokens) == 2
     with contextlib.closing(Engine(tiny_path, ctx=256, slots=5)):
