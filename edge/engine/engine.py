@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import math
@@ -84,6 +85,7 @@ class Engine:
         self._sending = threading.Lock()  # no request comes behind Close, where nobody would answer it
         self._thread = threading.Thread(target=self._run, name="edge-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # before what the thread works on is freed at exit: what came last goes first
 
     # --- for callers
 
@@ -116,12 +118,12 @@ class Engine:
     def close(self) -> None:
         """Cancel what is at work, end the thread, free the batch; the context is the caller's."""
         with self._sending:
-            if self._closed:
-                return
-            self._closed = True
-            self._inbox.put(Close())
-        self._thread.join()
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(Close())
+        self._thread.join()  # also for who comes second: what the thread works on may be freed afterwards
         self._runner.close()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> Engine:
         return self

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from importlib.resources import files
@@ -185,6 +187,19 @@ def test_closing_ends_what_is_at_work(path: Path) -> None:
             assert stream.result.finish_reason == "cancelled"
         except EdgeError as error:  # tokens that nobody had read need the model's vocabulary
             assert "closed" in str(error)
+
+
+def test_a_program_may_end_without_closing(path: Path) -> None:
+    """The model was freed at exit while the engine's thread computed with it: a segmentation fault."""
+    script = """
+import sys
+from edge import Engine
+llm = Engine(sys.argv[1])
+streams = [llm.chat([{"role": "user", "content": "x"}], ignore_eos=True) for _ in range(4)]
+print(type(next(iter(streams[0]))).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "Delta\n"), done.stderr
 
 
 def test_a_context_that_is_too_long_frees_the_model(path: Path) -> None:

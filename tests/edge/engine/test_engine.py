@@ -436,6 +436,23 @@ def test_a_closed_engine(model: Model) -> None:
         engine.close()
 
 
+def test_who_closes_second_waits_as_well(model: Model) -> None:
+    """They came back at once and freed the model under the engine's thread, as after Ctrl-C in the first ``close``."""
+    with engine_of(model, slots=1) as (engine, steps):
+        gate = steps.before = Gate()
+        engine.submit(greedy(prompt(40, 20), 50))
+        gate.wait()
+        closing = [threading.Thread(target=engine.close) for _ in range(2)]
+        for thread in closing:
+            thread.start()
+        closing[1].join(0.2)
+        assert all(thread.is_alive() for thread in closing)
+        gate.open()
+        for thread in closing:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 def test_a_failing_step_ends_everyone(model: Model) -> None:
     with engine_of(model, slots=2) as (engine, steps):
         gate = steps.before = Gate(2)
