@@ -52,16 +52,11 @@ class Result:
 
 
 class Reader:
-    """Reads one answer. ``cancel`` is called when a stop string is found; ``result`` is there at the end.
+    """Reads one answer. ``cancel`` is called when a stop string is found; ``result`` is there at the end."""
 
-    ``token_bytes``: the bytes that a token stands for.
-    """
-
-    def __init__(
-        self, token_bytes: Callable[[int], bytes], parser: Parser, stops: Sequence[str], cancel: Callable[[], None]
-    ) -> None:
+    def __init__(self, parser: Parser, stops: Sequence[str], cancel: Callable[[], None]) -> None:
         self.result: Result | None = None
-        self._token_bytes, self._parser, self._cancel = token_bytes, parser, cancel
+        self._parser, self._cancel = parser, cancel
         self._text = TextStream(stops)
         self._events: list[Event] = []
         self._tokens: list[int] = []
@@ -76,7 +71,7 @@ class Reader:
         self._tokens.append(event.token)
         if event.logprob is not None:
             self._logprobs.append(event.logprob)
-        found = self._parser.feed(self._text.feed(self._token_bytes(event.token)))
+        found = self._parser.feed(self._text.feed(event.data))
         if self._text.stopped is not None:
             self._cancel()
         return self._keep(found)

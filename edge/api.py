@@ -30,6 +30,7 @@ from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
+from edge.in_use import InUse
 from edge.llama.context import Context
 from edge.llama.model import Model
 from edge.llama.offload import auto_gpu_layers
@@ -116,6 +117,7 @@ class Engine:
             self.model.close()
             raise
         self.sampling = Sampling.from_metadata(self.model.metadata)
+        self._in_use = InUse()
 
     # --- answers
 
@@ -146,7 +148,7 @@ class Engine:
         request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
         cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        reader = Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel)
+        reader = Reader(parser, options.get("stop", ()), cancel)
         try:
             while reader.result is None:
                 for delta in reader.feed(await events.get()):
@@ -166,8 +168,9 @@ class Engine:
         streams: list[Stream] = []
         try:
             for prompt in prompts:
-                tokens = self.model.tokenize(prompt, add_special=True)
-                constraint = self._grammars.compile(spec) if spec else None
+                with self._in_use:
+                    tokens = self.model.tokenize(prompt, add_special=True)
+                    constraint = self._grammars.compile(spec) if spec else None
                 request = to_request(tokens, options, self.sampling, constraint)
                 streams.append(self._stream(request, PlainParser(), options))
             return with_progress(streams) if progress else [stream.result for stream in streams]
@@ -183,35 +186,37 @@ class Engine:
         variables: Mapping[str, Any],
         options: Options,
     ) -> tuple[Request, Parser]:
-        check_names(options)
-        model = self.model
-        prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
-        output = format_for(model.chat_template, model.arch, tools)
-        thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
-        spec = wanted_form(options)
-        if spec and thinks and not ends_inside_thoughts(prompt):
-            # What the model would write first; without it a model that does not think would never be constrained.
-            prompt += OPEN
-            tokens += model.tokenize(OPEN, parse_special=True)
-        inside = ends_inside_thoughts(prompt)
-        spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
-        constraint = self._grammars.compile(spec) if spec else None
-        if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
-            closing = model.tokenize(CLOSING, parse_special=True)
-            constraint = ThinkingBudget(
-                budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
-            )
-        return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
+        with self._in_use:
+            check_names(options)
+            model = self.model
+            prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
+            output = format_for(model.chat_template, model.arch, tools)
+            thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
+            spec = wanted_form(options)
+            if spec and thinks and not ends_inside_thoughts(prompt):
+                # What the model would write first; without it a model that does not think would never be constrained.
+                prompt += OPEN
+                tokens += model.tokenize(OPEN, parse_special=True)
+            inside = ends_inside_thoughts(prompt)
+            spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
+            constraint = self._grammars.compile(spec) if spec else None
+            if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
+                closing = model.tokenize(CLOSING, parse_special=True)
+                constraint = ThinkingBudget(
+                    budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
+                )
+            return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
 
     def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         cancel = self._core.start(request, events.put)
-        return Stream(Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel), events, cancel)
+        return Stream(Reader(parser, options.get("stop", ()), cancel), events, cancel)
 
     # --- life
 
     def close(self) -> None:
         """Cancel what is at work and free the model; harmless when repeated."""
+        self._in_use.close()  # C would read freed memory
         self._core.close()
         self.model.close()
 

@@ -246,7 +246,7 @@ class Engine:
         if token in request.stop_tokens or (token in self.model.end_tokens and not request.ignore_eos):
             self._finish(sequence, "stop")
             return
-        for one in (drawn.token, *map(Token, drawn.forced)):
+        for one in (drawn.token, *drawn.forced):
             sequence.tokens.append(one.token)
             try:
                 sequence.deliver(one)

@@ -24,7 +24,7 @@ class Drawn:
 
     sequence: Sequence
     token: Token | None
-    forced: tuple[int, ...] = ()
+    forced: tuple[Token, ...] = ()
     error: EdgeError | None = None
 
 
@@ -106,8 +106,9 @@ class Runner:
             for one in forced:
                 request.constraint.accept(one)
                 self._samplers[sequence].accept(one)
-        shown = Token(token, None if raw is None else logprob(raw, token, request.logprobs or 0))
-        return Drawn(sequence, shown, tuple(forced))
+        found = None if raw is None else logprob(raw, token, request.logprobs or 0)
+        data = self.model.token_bytes
+        return Drawn(sequence, Token(token, found, data(token)), tuple(Token(one, None, data(one)) for one in forced))
 
     def end(self, sequence: Sequence) -> None:
         """Free the request's sampler; what its slot holds stays."""

@@ -74,10 +74,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token."""
+    """A generated token. ``data``: the bytes that it stands for, perhaps part of a character; none for a control
+    token."""
 
     token: int
     logprob: TokenLogprob | None = None
+    data: bytes = b""
 
 
 @dataclass

@@ -180,13 +180,47 @@ def test_a_closed_engine_says_so(path: Path) -> None:
 
 
 def test_closing_ends_what_is_at_work(path: Path) -> None:
+    """Tokens that nobody had read were lost, or read with a vocabulary that was freed already."""
     with Engine(path, slots=1) as llm:
         streams = [llm.chat(HELLO, ignore_eos=True) for _ in range(3)]
-    for stream in streams:
+        first = next(iter(streams[0])).text
+        streams[0].cancel()
+    assert all(stream.result.finish_reason == "cancelled" for stream in streams)
+    assert first and streams[0].result.text.startswith(first)
+
+
+def test_closing_waits_for_a_prompt_that_is_being_read(path: Path) -> None:
+    """The vocabulary was freed while another thread tokenized with it: a segmentation fault."""
+    llm = Engine(path, slots=1)
+    tokenize, reading, go_on = llm.model.tokenize, threading.Event(), threading.Event()
+
+    def slowly(*args: Any, **kwargs: Any) -> list[int]:
+        reading.set()
+        assert go_on.wait(30)
+        return tokenize(*args, **kwargs)
+
+    llm.model.tokenize = slowly  # type: ignore[method-assign]
+    errors: list[EdgeError] = []
+
+    def ask() -> None:
         try:
-            assert stream.result.finish_reason == "cancelled"
-        except EdgeError as error:  # tokens that nobody had read need the model's vocabulary
-            assert "closed" in str(error)
+            llm.chat(HELLO, ignore_eos=True)
+        except EdgeError as error:
+            errors.append(error)
+
+    asking, closing = threading.Thread(target=ask), threading.Thread(target=llm.close)
+    asking.start()
+    assert reading.wait(30)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    with pytest.raises(EngineError, match="closed"):
+        llm.generate(["x"])
+    go_on.set()
+    closing.join(30)
+    asking.join(30)
+    assert not closing.is_alive() and not asking.is_alive()
+    assert all("closed" in str(error) for error in errors)
 
 
 def test_a_program_may_end_without_closing(path: Path) -> None:
