@@ -144,7 +144,7 @@ class Engine:
                 if not self._active and not self._waiting:
                     self._check_idle()
                     self.pace.forget_slow(self.limits.step or math.inf)
-        except Exception as error:  # nobody may wait for ever
+        except BaseException as error:  # nobody may wait for ever; a panic of a library in Rust is no Exception
             self._failure = error if isinstance(error, EdgeError) else EngineError(f"the engine failed: {error!r}")
             for sequence in [*self._active, *self._waiting]:
                 self._finish(sequence, "error", self._failure)

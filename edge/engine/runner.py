@@ -87,6 +87,8 @@ class Runner:
             return self._draw(sequence, row)
         except EdgeError as error:
             return Drawn(sequence, None, error=error)
+        except Exception as error:
+            return Drawn(sequence, None, error=EngineError(f"no token can be drawn: {error!r}"))
 
     def _draw(self, sequence: Sequence, row: int) -> Drawn:
         request = sequence.request

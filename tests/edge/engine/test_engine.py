@@ -518,3 +518,44 @@ def test_one_bad_request_does_not_end_the_others(model: Model, request_: Request
         with pytest.raises(RequestError):
             engine.submit(request_).result()
         assert ids(good) == alone(model, prompt(49, 10), 30)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": "5"},
+        {"max_tokens": 2.5},
+        {"logprobs": 2.5},
+        {"logprobs": -1},
+        {"stop_tokens": frozenset({"x"})},
+        {"logit_bias": [5]},
+        {"logit_bias": {5: None}},
+        {"logit_bias": {5.0: 1.0}},
+        {"logit_bias": {5: float("nan")}},
+        {"logit_bias": {5: float("inf")}},
+        {"logit_bias": {5: 1e39}},
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, object]) -> None:
+    """The first mistake in a request was met by the engine's thread, where it ended everyone else's answer."""
+    with pytest.raises(RequestError):
+        Request((1, 2), **options)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="whole numbers, got float"):
+        Request((1.5,))  # type: ignore[arg-type]
+
+
+def test_a_constraint_with_a_mistake_ends_one_request(model: Model) -> None:
+    class Wrong:
+        def mask(self, logits: np.ndarray) -> None:
+            raise ZeroDivisionError("oh")
+
+        def accept(self, token: int) -> None: ...
+
+        def forced(self) -> list[int]:
+            return []
+
+    with engine_of(model) as (engine, _):
+        good = engine.submit(greedy(prompt(51, 10), 30))
+        with pytest.raises(EngineError, match="oh"):
+            engine.submit(greedy(prompt(52, 10), 3, constraint=Wrong())).result()
+        assert ids(good) == alone(model, prompt(51, 10), 30)
