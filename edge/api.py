@@ -36,7 +36,7 @@ from edge.llama.model import Model
 from edge.llama.offload import auto_gpu_layers
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
-from edge.options import Options, check_names, to_request, wanted_form
+from edge.options import Options, check, stop_strings, to_request, wanted_form
 from edge.prompt import render_prompt
 from edge.thinking_budget import CLOSING, ThinkingBudget
 
@@ -147,8 +147,8 @@ class Engine:
         # Rendering and tokenizing a long conversation takes a while.
         request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
+        reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
         cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        reader = Reader(parser, options.get("stop", ()), cancel)
         try:
             while reader.result is None:
                 for delta in reader.feed(await events.get()):
@@ -163,7 +163,7 @@ class Engine:
         ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal. Raises RequestError,
         SamplingError, ConstraintError.
         """
-        check_names(options)
+        check(options)
         spec = wanted_form(options)
         streams: list[Stream] = []
         try:
@@ -187,7 +187,7 @@ class Engine:
         options: Options,
     ) -> tuple[Request, Parser]:
         with self._in_use:
-            check_names(options)
+            check(options)
             model = self.model
             prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
             output = format_for(model.chat_template, model.arch, tools)
@@ -209,8 +209,9 @@ class Engine:
 
     def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
         cancel = self._core.start(request, events.put)
-        return Stream(Reader(parser, options.get("stop", ()), cancel), events, cancel)
+        return Stream(reader, events, cancel)
 
     # --- life
 

@@ -75,8 +75,9 @@ def test_stop_strings_tokens_and_the_end(llm: Engine) -> None:
     early = llm.chat(HELLO, temperature=0, stop_tokens=[whole.tokens[2]], ignore_eos=True).result
     assert early.tokens == whole.tokens[: whole.tokens.index(whole.tokens[2])] and early.finish_reason == "stop"
     stop = whole.text[2:4]
-    cut = llm.chat(HELLO, temperature=0, stop=[stop], max_tokens=12, ignore_eos=True).result
-    assert cut.text == whole.text[: whole.text.index(stop)] and cut.stopped == stop
+    for given in ([stop], stop):
+        cut = llm.chat(HELLO, temperature=0, stop=given, max_tokens=12, ignore_eos=True).result
+        assert cut.text == whole.text[: whole.text.index(stop)] and cut.stopped == stop
 
 
 def test_logprobs_and_bias(llm: Engine) -> None:
@@ -112,14 +113,27 @@ def test_an_answer_keeps_to_a_schema(llm: Engine) -> None:
         ({"max_tokens": 0}, RequestError),
         ({"logit_bias": {10**9: 1.0}}, RequestError),
         ({"stop": [""]}, EdgeError),
+        ({"stop": ""}, EdgeError),
+        ({"stop": [5]}, EdgeError),
+        ({"thinking_budget": -1}, RequestError),
+        ({"constraint": "[0-9]+"}, RequestError),
+        ({"schema": {"type": "boolean"}, "ignore_eos": True}, RequestError),
         ({"temprature": 1}, TypeError),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(llm: Engine, options: dict[str, Any], error: type[Exception]) -> None:
+def test_what_cannot_be_is_refused_at_once(
+    llm: Engine, options: dict[str, Any], error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad stop string was found after the engine had begun, whose answer nobody was there to cancel."""
+    sent: list[object] = []
+    monkeypatch.setattr(llm._core, "send", sent.append)
     with pytest.raises(error):
         llm.chat(HELLO, **options)
     with pytest.raises(error):
         llm.generate(["x"], **options)
+    with pytest.raises(error):
+        asyncio.run(anext(llm.achat(HELLO, **options)))
+    assert not sent
 
 
 def test_a_prompt_beyond_the_context_is_refused_with_both_numbers(llm: Engine) -> None:
