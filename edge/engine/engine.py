@@ -107,11 +107,13 @@ class Engine:
                 raise RequestError(f"token {token} is outside the vocabulary of {self.model.n_vocab}")
         sequence = Sequence(request, deliver)
         self.send(Submit(sequence))
-        return lambda: self.send(Cancel(sequence))
+        # Without the lock: the collector may call it in a thread that holds it.
+        return lambda: self._inbox.put(Cancel(sequence))
 
-    def send(self, message: Submit | Cancel | Close) -> None:
+    def send(self, message: Submit) -> None:
+        """Hand a request to the thread. Raises what ended the engine, if it has ended."""
         with self._sending:
-            if isinstance(message, Submit) and (self._closed or self._failure):
+            if self._closed or self._failure:
                 raise self._failure or EngineError("the engine is closed")
             self._inbox.put(message)
 

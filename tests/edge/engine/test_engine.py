@@ -288,6 +288,18 @@ def test_cancelling_one_that_decodes(model: Model) -> None:
         assert ids(engine.submit(greedy(prompt(15, 20), 5))) == alone(model, prompt(15, 20), 5)
 
 
+def test_cancelling_needs_no_lock(model: Model) -> None:
+    """Forgotten streams are cancelled by the garbage collector, also in a thread that is submitting: it never ended."""
+    with engine_of(model) as (engine, _):
+        ticket = engine.submit(greedy(prompt(15, 20), 500, ignore_eos=True))
+        with engine._sending:
+            thread = threading.Thread(target=ticket.cancel, daemon=True)
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive()
+        assert ticket.result()[1].reason == "cancelled"
+
+
 # --- how a request ends
 
 
