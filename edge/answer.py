@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from convert.errors import EdgeError
 from edge.chat.output import (
     Call,
     CallArguments,
@@ -52,11 +53,13 @@ class Result:
 
 
 class Reader:
-    """Reads one answer. ``cancel`` is called when a stop string is found; ``result`` is there at the end."""
+    """Reads one answer. ``cancel`` is called when a stop string is found; ``result`` or ``error`` is there at the end."""
 
     def __init__(self, parser: Parser, stops: Sequence[str], cancel: Callable[[], None]) -> None:
         self.result: Result | None = None
-        self._parser, self._cancel = parser, cancel
+        self.error: EdgeError | None = None
+        self.cancel = cancel
+        self._parser = parser
         self._text = TextStream(stops)
         self._events: list[Event] = []
         self._tokens: list[int] = []
@@ -73,11 +76,12 @@ class Reader:
             self._logprobs.append(event.logprob)
         found = self._parser.feed(self._text.feed(event.data))
         if self._text.stopped is not None:
-            self._cancel()
+            self.cancel()
         return self._keep(found)
 
     def _finish(self, event: Finished) -> list[Delta]:
         if event.error is not None:
+            self.error = event.error
             raise event.error
         found = self._parser.feed(self._text.finish())
         stopped = self._text.stopped

@@ -147,15 +147,15 @@ class Engine:
         # Rendering and tokenizing a long conversation takes a while.
         request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
-        reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
-        cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
+        deliver = partial(loop.call_soon_threadsafe, events.put_nowait)
+        reader = self._start(request, parser, options, deliver)
         try:
             while reader.result is None:
                 for delta in reader.feed(await events.get()):
                     yield delta
         finally:
             if reader.result is None:
-                cancel()
+                reader.cancel()
 
     def generate(self, prompts: Sequence[str], *, progress: bool = False, **options: Unpack[Options]) -> list[Result]:
         """Continue texts, all at once; the results are in their order. No template is applied.
@@ -165,18 +165,20 @@ class Engine:
         """
         check(options)
         spec = wanted_form(options)
-        streams: list[Stream] = []
+        events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+        readers: list[Reader] = []
         try:
-            for prompt in prompts:
+            for index, prompt in enumerate(prompts):
                 with self._in_use:
                     tokens = self.model.tokenize(prompt, add_special=True)
                     constraint = self._grammars.compile(spec) if spec else None
                 request = to_request(tokens, options, self.sampling, constraint)
-                streams.append(self._stream(request, PlainParser(), options))
-            return with_progress(streams) if progress else [stream.result for stream in streams]
+                deliver = partial(lambda index, event: events.put((index, event)), index)
+                readers.append(self._start(request, PlainParser(), options, deliver))
+            return read_all(readers, events, progress=progress)
         except BaseException:
-            for stream in streams:
-                stream.cancel()
+            for reader in readers:
+                reader.cancel()
             raise
 
     def _chat_request(
@@ -209,9 +211,12 @@ class Engine:
 
     def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        return Stream(self._start(request, parser, options, events.put), events)
+
+    def _start(self, request: Request, parser: Parser, options: Options, deliver: Callable[[Event], object]) -> Reader:
         reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
-        cancel = self._core.start(request, events.put)
-        return Stream(reader, events, cancel)
+        cancel = self._core.start(request, deliver)
+        return reader
 
     # --- life
 
@@ -237,21 +242,29 @@ def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
 
 
 class Stream:
-    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it."""
+    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it, and so
+    does forgetting it."""
 
-    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], cancel: Callable[[], None]) -> None:
+    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event]) -> None:
         self._reader, self._events = reader, events
-        self.cancel = cancel
+        self.cancel = reader.cancel
         """End the answer before the next step; any thread may call it."""
 
     def __iter__(self) -> Iterator[Delta]:
         try:
             while self._reader.result is None:
+                if self._reader.error is not None:  # once more, to who asks again
+                    raise self._reader.error
                 with contextlib.suppress(queue.Empty):
                     yield from self._reader.feed(self._events.get(timeout=PATIENCE))
         finally:
-            if self._reader.result is None:
-                self.cancel()
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._reader.result is None:
+            self.cancel()
+
+    __del__ = _leave
 
     @property
     def result(self) -> Result:
@@ -262,17 +275,25 @@ class Stream:
         return self._reader.result
 
 
-def with_progress(streams: Sequence[Stream]) -> list[Result]:
-    """Wait for all of them behind a bar with tokens/s in and out."""
+def read_all(
+    readers: Sequence[Reader], events: queue.SimpleQueue[tuple[int, Event]], *, progress: bool
+) -> list[Result]:
+    """Read ``events``, each with the number of its reader, as they come: a stop string ends one answer while others go
+    on. ``progress``: behind a bar with tokens/s in and out."""
     console = Console(stderr=True)
-    results = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(streams))
-        started = bar.get_time()
-        for stream in streams:
-            results.append(stream.result)
-            seconds = bar.get_time() - started
-            read = rate(sum(one.timings.prompt_tokens for one in results), seconds)
-            written = rate(sum(one.timings.generated_tokens for one in results), seconds)
-            bar.update(task, advance=1, description=f"{read:.0f} tokens/s in, {written:.0f} out")
-    return results
+    results: dict[int, Result] = {}
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        task = bar.add_task("", total=len(readers))
+        started, read, written = bar.get_time(), 0, 0
+        while len(results) < len(readers):
+            with contextlib.suppress(queue.Empty):
+                index, event = events.get(timeout=PATIENCE)
+                readers[index].feed(event)
+                if (result := readers[index].result) is not None:
+                    results[index] = result
+                    read += result.timings.prompt_tokens
+                    written += result.timings.generated_tokens
+                    seconds = bar.get_time() - started
+                    speed = f"{rate(read, seconds):.0f} tokens/s in, {rate(written, seconds):.0f} out"
+                    bar.update(task, advance=1, description=speed)
+    return [results[index] for index in range(len(readers))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -17,9 +19,11 @@ import pytest
 import edge
 from convert.errors import EdgeError
 from convert.pipeline import convert
-from edge.api import Engine
+from edge.answer import Reader, Result
+from edge.api import Engine, Stream, read_all
+from edge.chat.output import PlainParser
 from edge.constrain import ConstraintError, ConstraintSpec
-from edge.engine.types import EngineError, RequestError
+from edge.engine.types import EngineError, Event, Finished, RequestError, Timings, Token
 from edge.llama.sampler import SamplingError
 
 NAMES = ("tiny-qwen", "tiny-glm")
@@ -149,6 +153,53 @@ def test_leaving_a_stream_ends_the_answer(llm: Engine) -> None:
     stream = llm.chat(HELLO, ignore_eos=True)
     stream.cancel()
     assert stream.result.finish_reason == "cancelled"
+
+
+def test_a_stream_that_is_forgotten_ends_the_answer() -> None:
+    """It went on to the end of the context, for nobody."""
+    cancelled: list[str] = []
+    stream = Stream(Reader(PlainParser(), (), lambda: cancelled.append("cancel")), queue.SimpleQueue())
+    del stream
+    gc.collect()
+    assert cancelled == ["cancel"]
+
+
+def test_an_error_is_there_for_who_asks_again() -> None:
+    """The second time waited for ever."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events.put(Finished("error", Timings(), EngineError("it broke")))
+    stream = Stream(Reader(PlainParser(), (), lambda: None), events)
+    errors: list[str] = []
+
+    def ask() -> None:
+        for _ in range(2):
+            try:
+                _ = stream.result
+            except EdgeError as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert errors == ["it broke"] * 2
+
+
+def test_a_stop_string_is_found_while_an_earlier_answer_goes_on() -> None:
+    """Answers were read one after another: the second went on beyond its stop string until the first had ended."""
+    events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+
+    def cancel() -> None:
+        events.put((1, Finished("cancelled", Timings())))
+        events.put((0, Finished("stop", Timings())))
+
+    readers = [Reader(PlainParser(), ("b",), lambda: None), Reader(PlainParser(), ("b",), cancel)]
+    for index, data in ((0, b"x"), (1, b"a"), (1, b"b"), (0, b"y")):
+        events.put((index, Token(1, None, data)))
+    results: list[Result] = []
+    reading = threading.Thread(target=lambda: results.extend(read_all(readers, events, progress=False)), daemon=True)
+    reading.start()
+    reading.join(30)
+    assert [(one.text, one.finish_reason) for one in results] == [("xy", "stop"), ("a", "stop")]
 
 
 def test_asyncio(llm: Engine) -> None:
