@@ -15,10 +15,11 @@ class Options(TypedDict, total=False):
     """All may be left out.
 
     ``max_tokens``: by default until the context is full. ``stop``: text, or several, that ends the answer and is not in
-    it; ``stop_tokens``: ids that do so. ``schema``: a JSON schema (text, or the value) for the answer; ``constraint``: any
-    other form, see ``ConstraintSpec``; both begin after the thoughts of a model that thinks. ``thinking_budget``: how
-    many tokens it may think. ``logit_bias``: added to the logits of tokens. ``ignore_eos``: the model cannot end the
-    answer. ``logprobs``: report that many likeliest tokens with each. ``side``: the request gives way to conversations.
+    it; ``stop_tokens``: ids that do so. ``schema``: a JSON schema (text, or the value) for the answer; ``constraint``:
+    any other form, see ``ConstraintSpec``; both begin after the thoughts of a model that thinks. ``thinking_budget``:
+    how many tokens it may think. ``logit_bias``: added to the logits of tokens. ``ignore_eos``: the model cannot end
+    the answer. ``logprobs``: report that many likeliest tokens with each. ``side``: the request gives way to
+    conversations.
 
     The rest are fields of ``Sampling``, in place of the model's own.
     """

@@ -88,8 +88,15 @@ def test_an_error_of_the_engine_is_raised() -> None:
 
 
 def test_logprobs_are_those_of_the_tokens() -> None:
+    """Forced tokens, which have none, were left out: nobody could tell whose the others were."""
     reader = Reader(PlainParser(), (), lambda: None)
     value = TokenLogprob(-0.5, ((7, -0.5),))
-    reader.feed(Token(7, value, b"x"))
+    for logprob in (None, value, None):
+        reader.feed(Token(7, logprob, b"x"))
     reader.feed(Finished("stop", Timings()))
-    assert reader.result is not None and reader.result.logprobs == (value,)
+    assert reader.result is not None and reader.result.logprobs == (None, value, None)
+
+
+def test_no_logprobs_were_asked_for() -> None:
+    reader, _, _ = read("text")
+    assert reader.result is not None and reader.result.logprobs == ()

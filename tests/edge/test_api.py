@@ -88,7 +88,7 @@ def test_logprobs_and_bias(llm: Engine) -> None:
     result = llm.chat(HELLO, temperature=0, max_tokens=5, logprobs=3).result
     assert len(result.logprobs) == len(result.tokens)
     for token, one in zip(result.tokens, result.logprobs, strict=True):
-        assert len(one.top) == 3 and one.top[0] == (token, one.logprob), "greedy takes the likeliest"
+        assert one and len(one.top) == 3 and one.top[0] == (token, one.logprob), "greedy takes the likeliest"
     banned = llm.chat(HELLO, temperature=0, max_tokens=5, logit_bias={result.tokens[0]: -100}).result
     assert banned.tokens[:1] != result.tokens[:1]
 
