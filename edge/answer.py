@@ -36,8 +36,8 @@ class Delta:
 class Result:
     """A whole answer. ``finish_reason``: stop, length, tool_calls or cancelled; ``stopped``: the stop string found.
 
-    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked for,
-    None for those that a grammar forced. ``unfinished`` is the text of a tool call that the limit cut off.
+    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked
+    for, None for those that a grammar forced. ``unfinished`` is the text of a tool call that the limit cut off.
     """
 
     text: str
