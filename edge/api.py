@@ -161,16 +161,19 @@ class Engine:
         """Continue texts, all at once; the results are in their order. No template is applied.
 
         ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal. Raises RequestError,
-        SamplingError, ConstraintError.
+        SamplingError, ConstraintError, TypeError.
         """
         check(options)
+        texts = list(prompts)
+        if isinstance(prompts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("the prompts are a list of texts")
         spec = wanted_form(options)
         events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
         readers: list[Reader] = []
         try:
-            for index, prompt in enumerate(prompts):
+            for index, text in enumerate(texts):
                 with self._in_use:
-                    tokens = self.model.tokenize(prompt, add_special=True)
+                    tokens = self.model.tokenize(text, add_special=True)
                     constraint = self._grammars.compile(spec) if spec else None
                 request = to_request(tokens, options, self.sampling, constraint)
                 deliver = partial(lambda index, event: events.put((index, event)), index)

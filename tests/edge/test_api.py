@@ -72,6 +72,13 @@ def test_texts_are_continued_in_their_order(llm: Engine) -> None:
     assert llm.generate([]) == []
 
 
+@pytest.mark.parametrize("prompts", ["one text", [b"x"], [None]])
+def test_prompts_are_a_list_of_texts(llm: Engine, prompts: Any) -> None:
+    """A single text was continued letter by letter."""
+    with pytest.raises(TypeError, match="a list of texts"):
+        llm.generate(prompts)
+
+
 def test_stop_strings_tokens_and_the_end(llm: Engine) -> None:
     whole = llm.chat(HELLO, temperature=0, max_tokens=12, ignore_eos=True).result
     assert len(whole.tokens) == 12 and whole.finish_reason == "length"
