@@ -110,7 +110,9 @@ class Engine:
                 rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
-            limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
+            limits = Limits(
+                rows=self._context.n_batch, width=slots if width is None else width, chunk=chunk, ctx=self.ctx
+            )
             self._core = core.Engine(self.model, self._context, limits)
             self._grammars = Grammars(self.model)
         except BaseException:

@@ -65,12 +65,15 @@ class Ticket:
 class Engine:
     """Continuous batching over one context. A context manager; ``submit`` may be called from any thread.
 
-    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed.
+    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed, or in a
+    forked process.
     """
 
     def __init__(self, model: Model, context: Context, limits: Limits | None = None) -> None:
         self.model, self.context = model, context
         self.limits = limits or Limits(rows=min(context.n_batch, context.n_ubatch), width=context.n_seq_max)
+        if type(self.limits.width) is not int or self.limits.width < 1:
+            raise EngineError(f"width is a whole number, 1 or more, got {self.limits.width!r}")
         self.n_ctx = min(self.limits.ctx or context.n_ctx_seq, context.n_ctx_seq)
         self.pace = Pace()
         self.slots = [Slot(index) for index in range(context.n_seq_max)]
@@ -115,6 +118,8 @@ class Engine:
         with self._sending:
             if self._closed or self._failure:
                 raise self._failure or EngineError("the engine is closed")
+            if not self._thread.is_alive():
+                raise EngineError("a forked process has no engine", "make it there, or start the process by spawn")
             self._inbox.put(message)
 
     def close(self) -> None:

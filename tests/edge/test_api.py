@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -306,6 +307,34 @@ print(type(next(iter(streams[0]))).__name__)
 """
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "Delta\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing can be forked here")
+def test_a_forked_process_is_told_that_it_has_no_engine(path: Path) -> None:
+    """It waited for ever: only the thread that forks lives on in the new process."""
+    script = """
+import os, sys
+from edge import Engine
+from edge.engine.types import EngineError
+llm = Engine(sys.argv[1])
+if child := os.fork():
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), llm.generate(["x"], max_tokens=1)[0].finish_reason)
+else:
+    try:
+        llm.generate(["x"], max_tokens=1)
+    except EngineError as error:
+        print(error, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "a forked process has no engine" in done.stdout and done.stdout.endswith("\n0 length\n")
+
+
+@pytest.mark.parametrize("width", [0, -1, 1.5])
+def test_a_width_that_nothing_fits_into(path: Path, width: Any) -> None:
+    """0 was taken for all; the others ended the engine's thread at the first request."""
+    with pytest.raises(EngineError, match="width is a whole number"):
+        Engine(path, width=width)
 
 
 def test_a_context_that_is_too_long_frees_the_model(path: Path) -> None:
