@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import dataclasses
 import queue
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +48,7 @@ PATIENCE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
 class Engine:
-    """A model in memory. A context manager; every method may be called from any thread.
+    """A model in memory. A context manager; every method may be called from any thread. Forgotten, it closes itself.
 
     ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
     request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
@@ -120,6 +122,9 @@ class Engine:
             raise
         self.sampling = Sampling.from_metadata(self.model.metadata)
         self._in_use = InUse()
+        # In a thread of its own: the collector may come by in the engine's, which cannot wait for itself.
+        self._forgotten = weakref.finalize(self, _thread.start_new_thread, close_parts, (self._core, self.model))
+        self._forgotten.atexit = False  # the core sees to that
 
     # --- answers
 
@@ -216,7 +221,7 @@ class Engine:
 
     def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        return Stream(self._start(request, parser, options, events.put), events)
+        return Stream(self._start(request, parser, options, events.put), events, self)
 
     def _start(self, request: Request, parser: Parser, options: Options, deliver: Callable[[Event], object]) -> Reader:
         reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
@@ -228,14 +233,20 @@ class Engine:
     def close(self) -> None:
         """Cancel what is at work and free the model; harmless when repeated."""
         self._in_use.close()  # C would read freed memory
-        self._core.close()
-        self.model.close()
+        self._forgotten.detach()
+        close_parts(self._core, self.model)
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def close_parts(engine: core.Engine, model: Model) -> None:
+    """End the thread, then free what it worked on."""
+    engine.close()
+    model.close()
 
 
 def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
@@ -250,8 +261,9 @@ class Stream:
     """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it, and so
     does forgetting it."""
 
-    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event]) -> None:
-        self._reader, self._events = reader, events
+    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], source: object = None) -> None:
+        """``source``: what is to live as long as the answer is awaited."""
+        self._reader, self._events, self._source = reader, events, source
         self.cancel = reader.cancel
         """End the answer before the next step; any thread may call it."""
 

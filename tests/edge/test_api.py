@@ -10,6 +10,8 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -242,6 +244,24 @@ def test_deterministic_answers_know_no_company(path: Path) -> None:
         prompts = ["你好，世界", "Where are the toilets? " * 10, "1 + 1 =", "The museum opens at"]
         alone = [llm.generate([one], max_tokens=16, seed=3)[0].tokens for one in prompts]
         assert [one.tokens for one in llm.generate(prompts, max_tokens=16, seed=3)] == alone
+
+
+def test_an_engine_that_is_forgotten_closes(path: Path) -> None:
+    """Its thread kept the model in memory to the end of the program: a second one in a notebook did not fit."""
+    llm = Engine(path, slots=1)
+    thread, model = llm._core._thread, weakref.ref(llm.model)
+    stream = llm.chat(HELLO, max_tokens=5, ignore_eos=True)
+    del llm
+    assert stream.result.finish_reason == "length", "an answer that is awaited needs its engine"
+    del stream
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+    for _ in range(300):  # what ends behind the thread
+        if model() is None:
+            break
+        time.sleep(0.1)
+    assert model() is None
 
 
 def test_a_closed_engine_says_so(path: Path) -> None:
