@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from convert.errors import EdgeError
 from edge.chat.output import (
     Call,
     CallArguments,
@@ -35,8 +36,8 @@ class Delta:
 class Result:
     """A whole answer. ``finish_reason``: stop, length, tool_calls or cancelled; ``stopped``: the stop string found.
 
-    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked for
-    (forced tokens have none). ``unfinished`` is the text of a tool call that the limit cut off.
+    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked
+    for, None for those that a grammar forced. ``unfinished`` is the text of a tool call that the limit cut off.
     """
 
     text: str
@@ -46,25 +47,22 @@ class Result:
     calls: tuple[Call, ...] = ()
     unfinished: str = ""
     tokens: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
+    logprobs: tuple[TokenLogprob | None, ...] = ()
     stopped: str | None = None
 
 
 class Reader:
-    """Reads one answer. ``cancel`` is called when a stop string is found; ``result`` is there at the end.
+    """Reads one answer. ``cancel`` is called at a stop string; ``result`` or ``error`` is there at the end."""
 
-    ``token_bytes``: the bytes that a token stands for.
-    """
-
-    def __init__(
-        self, token_bytes: Callable[[int], bytes], parser: Parser, stops: Sequence[str], cancel: Callable[[], None]
-    ) -> None:
+    def __init__(self, parser: Parser, stops: Sequence[str], cancel: Callable[[], None]) -> None:
         self.result: Result | None = None
-        self._token_bytes, self._parser, self._cancel = token_bytes, parser, cancel
+        self.error: EdgeError | None = None
+        self.cancel = cancel
+        self._parser = parser
         self._text = TextStream(stops)
         self._events: list[Event] = []
         self._tokens: list[int] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._logprobs: list[TokenLogprob | None] = []
 
     def feed(self, event: Token | Finished) -> list[Delta]:
         """What one event of the engine adds. Raises the error that ended the request."""
@@ -73,15 +71,15 @@ class Reader:
         if self._text.stopped is not None:  # drawn before the engine heard of it
             return []
         self._tokens.append(event.token)
-        if event.logprob is not None:
-            self._logprobs.append(event.logprob)
-        found = self._parser.feed(self._text.feed(self._token_bytes(event.token)))
+        self._logprobs.append(event.logprob)
+        found = self._parser.feed(self._text.feed(event.data))
         if self._text.stopped is not None:
-            self._cancel()
+            self.cancel()
         return self._keep(found)
 
     def _finish(self, event: Finished) -> list[Delta]:
         if event.error is not None:
+            self.error = event.error
             raise event.error
         found = self._parser.feed(self._text.finish())
         stopped = self._text.stopped
@@ -96,7 +94,7 @@ class Reader:
             answer.calls,
             answer.unfinished,
             tuple(self._tokens),
-            tuple(self._logprobs),
+            tuple(self._logprobs) if any(self._logprobs) else (),
             stopped,
         )
         return deltas

@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import dataclasses
 import queue
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,12 +32,13 @@ from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
+from edge.in_use import InUse
 from edge.llama.context import Context
 from edge.llama.model import Model
 from edge.llama.offload import auto_offload
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
-from edge.options import Options, check_names, to_request, wanted_form
+from edge.options import Options, check, stop_strings, to_request, wanted_form
 from edge.prompt import render_prompt
 from edge.thinking_budget import CLOSING, ThinkingBudget
 
@@ -45,7 +48,7 @@ PATIENCE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
 class Engine:
-    """A model in memory. A context manager; every method may be called from any thread.
+    """A model in memory. A context manager; every method may be called from any thread. Forgotten, it closes itself.
 
     ``model`` is what the commands call MODEL: a name, ``name:LEVEL``, a ``.gguf`` file. ``ctx``: tokens that one
     request may have, prompt and answer (default 4096, or what the model was trained for if that is less); beyond the
@@ -115,13 +118,19 @@ class Engine:
                 rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
-            limits = Limits(rows=self._context.n_batch, width=width or slots, chunk=chunk, ctx=self.ctx)
+            limits = Limits(
+                rows=self._context.n_batch, width=slots if width is None else width, chunk=chunk, ctx=self.ctx
+            )
             self._core = core.Engine(self.model, self._context, limits)
             self._grammars = Grammars(self.model)
         except BaseException:
             self.model.close()
             raise
         self.sampling = Sampling.from_metadata(self.model.metadata)
+        self._in_use = InUse()
+        # In a thread of its own: the collector may come by in the engine's, which cannot wait for itself.
+        self._forgotten = weakref.finalize(self, _thread.start_new_thread, close_parts, (self._core, self.model))
+        self._forgotten.atexit = False  # the core sees to that
 
     # --- answers
 
@@ -151,35 +160,41 @@ class Engine:
         # Rendering and tokenizing a long conversation takes a while.
         request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
-        cancel = self._core.start(request, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        reader = Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel)
+        deliver = partial(loop.call_soon_threadsafe, events.put_nowait)
+        reader = self._start(request, parser, options, deliver)
         try:
             while reader.result is None:
                 for delta in reader.feed(await events.get()):
                     yield delta
         finally:
             if reader.result is None:
-                cancel()
+                reader.cancel()
 
     def generate(self, prompts: Sequence[str], *, progress: bool = False, **options: Unpack[Options]) -> list[Result]:
         """Continue texts, all at once; the results are in their order. No template is applied.
 
         ``progress``: a bar on standard error with tokens/s in and out, where that is a terminal. Raises RequestError,
-        SamplingError, ConstraintError.
+        SamplingError, ConstraintError, TypeError.
         """
-        check_names(options)
+        check(options)
+        texts = list(prompts)
+        if isinstance(prompts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("the prompts are a list of texts")
         spec = wanted_form(options)
-        streams: list[Stream] = []
+        events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+        readers: list[Reader] = []
         try:
-            for prompt in prompts:
-                tokens = self.model.tokenize(prompt, add_special=True)
-                constraint = self._grammars.compile(spec) if spec else None
+            for index, text in enumerate(texts):
+                with self._in_use:
+                    tokens = self.model.tokenize(text, add_special=True)
+                    constraint = self._grammars.compile(spec) if spec else None
                 request = to_request(tokens, options, self.sampling, constraint)
-                streams.append(self._stream(request, PlainParser(), options))
-            return with_progress(streams) if progress else [stream.result for stream in streams]
+                deliver = partial(lambda index, event: events.put((index, event)), index)
+                readers.append(self._start(request, PlainParser(), options, deliver))
+            return read_all(readers, events, progress=progress)
         except BaseException:
-            for stream in streams:
-                stream.cancel()
+            for reader in readers:
+                reader.cancel()
             raise
 
     def _chat_request(
@@ -189,43 +204,55 @@ class Engine:
         variables: Mapping[str, Any],
         options: Options,
     ) -> tuple[Request, Parser]:
-        check_names(options)
-        model = self.model
-        prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
-        output = format_for(model.chat_template, model.arch, tools)
-        thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
-        spec = wanted_form(options)
-        if spec and thinks and not ends_inside_thoughts(prompt):
-            # What the model would write first; without it a model that does not think would never be constrained.
-            prompt += OPEN
-            tokens += model.tokenize(OPEN, parse_special=True)
-        inside = ends_inside_thoughts(prompt)
-        spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
-        constraint = self._grammars.compile(spec) if spec else None
-        if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
-            closing = model.tokenize(CLOSING, parse_special=True)
-            constraint = ThinkingBudget(
-                budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
-            )
-        return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
+        with self._in_use:
+            check(options)
+            model = self.model
+            prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
+            output = format_for(model.chat_template, model.arch, tools)
+            thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
+            spec = wanted_form(options)
+            if spec and thinks and not ends_inside_thoughts(prompt):
+                # What the model would write first; without it a model that does not think would never be constrained.
+                prompt += OPEN
+                tokens += model.tokenize(OPEN, parse_special=True)
+            inside = ends_inside_thoughts(prompt)
+            spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
+            constraint = self._grammars.compile(spec) if spec else None
+            if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
+                closing = model.tokenize(CLOSING, parse_special=True)
+                constraint = ThinkingBudget(
+                    budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
+                )
+            return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
 
     def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        cancel = self._core.start(request, events.put)
-        return Stream(Reader(self.model.token_bytes, parser, options.get("stop", ()), cancel), events, cancel)
+        return Stream(self._start(request, parser, options, events.put), events, self)
+
+    def _start(self, request: Request, parser: Parser, options: Options, deliver: Callable[[Event], object]) -> Reader:
+        reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
+        cancel = self._core.start(request, deliver)
+        return reader
 
     # --- life
 
     def close(self) -> None:
         """Cancel what is at work and free the model; harmless when repeated."""
-        self._core.close()
-        self.model.close()
+        self._in_use.close()  # C would read freed memory
+        self._forgotten.detach()
+        close_parts(self._core, self.model)
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def close_parts(engine: core.Engine, model: Model) -> None:
+    """End the thread, then free what it worked on."""
+    engine.close()
+    model.close()
 
 
 def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
@@ -237,21 +264,30 @@ def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
 
 
 class Stream:
-    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it."""
+    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it, and so
+    does forgetting it."""
 
-    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], cancel: Callable[[], None]) -> None:
-        self._reader, self._events = reader, events
-        self.cancel = cancel
+    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], source: object = None) -> None:
+        """``source``: what is to live as long as the answer is awaited."""
+        self._reader, self._events, self._source = reader, events, source
+        self.cancel = reader.cancel
         """End the answer before the next step; any thread may call it."""
 
     def __iter__(self) -> Iterator[Delta]:
         try:
             while self._reader.result is None:
+                if self._reader.error is not None:  # once more, to who asks again
+                    raise self._reader.error
                 with contextlib.suppress(queue.Empty):
                     yield from self._reader.feed(self._events.get(timeout=PATIENCE))
         finally:
-            if self._reader.result is None:
-                self.cancel()
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._reader.result is None:
+            self.cancel()
+
+    __del__ = _leave
 
     @property
     def result(self) -> Result:
@@ -262,17 +298,25 @@ class Stream:
         return self._reader.result
 
 
-def with_progress(streams: Sequence[Stream]) -> list[Result]:
-    """Wait for all of them behind a bar with tokens/s in and out."""
+def read_all(
+    readers: Sequence[Reader], events: queue.SimpleQueue[tuple[int, Event]], *, progress: bool
+) -> list[Result]:
+    """Read ``events``, each with the number of its reader, as they come: a stop string ends one answer while others go
+    on. ``progress``: behind a bar with tokens/s in and out."""
     console = Console(stderr=True)
-    results = []
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(streams))
-        started = bar.get_time()
-        for stream in streams:
-            results.append(stream.result)
-            seconds = bar.get_time() - started
-            read = rate(sum(one.timings.prompt_tokens for one in results), seconds)
-            written = rate(sum(one.timings.generated_tokens for one in results), seconds)
-            bar.update(task, advance=1, description=f"{read:.0f} tokens/s in, {written:.0f} out")
-    return results
+    results: dict[int, Result] = {}
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        task = bar.add_task("", total=len(readers))
+        started, read, written = bar.get_time(), 0, 0
+        while len(results) < len(readers):
+            with contextlib.suppress(queue.Empty):
+                index, event = events.get(timeout=PATIENCE)
+                readers[index].feed(event)
+                if (result := readers[index].result) is not None:
+                    results[index] = result
+                    read += result.timings.prompt_tokens
+                    written += result.timings.generated_tokens
+                    seconds = bar.get_time() - started
+                    speed = f"{rate(read, seconds):.0f} tokens/s in, {rate(written, seconds):.0f} out"
+                    bar.update(task, advance=1, description=speed)
+    return [results[index] for index in range(len(readers))]

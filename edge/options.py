@@ -7,24 +7,25 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from edge.constrain import ConstraintSpec
-from edge.engine.types import Constraint, Request
+from edge.engine.types import Constraint, Request, RequestError
 from edge.llama.sampler import Sampling
 
 
 class Options(TypedDict, total=False):
     """All may be left out.
 
-    ``max_tokens``: by default until the context is full. ``stop``: strings that end the answer and are not in it;
-    ``stop_tokens``: ids that do so. ``schema``: a JSON schema (text, or the value) for the answer; ``constraint``: any
-    other form, see ``ConstraintSpec``; both begin after the thoughts of a model that thinks. ``thinking_budget``: how
-    many tokens it may think. ``logit_bias``: added to the logits of tokens. ``ignore_eos``: the model cannot end the
-    answer. ``logprobs``: report that many likeliest tokens with each. ``side``: the request gives way to conversations.
+    ``max_tokens``: by default until the context is full. ``stop``: text, or several, that ends the answer and is not in
+    it; ``stop_tokens``: ids that do so. ``schema``: a JSON schema (text, or the value) for the answer; ``constraint``:
+    any other form, see ``ConstraintSpec``; both begin after the thoughts of a model that thinks. ``thinking_budget``:
+    how many tokens it may think. ``logit_bias``: added to the logits of tokens. ``ignore_eos``: the model cannot end
+    the answer. ``logprobs``: report that many likeliest tokens with each. ``side``: the request gives way to
+    conversations.
 
     The rest are fields of ``Sampling``, in place of the model's own.
     """
 
     max_tokens: int | None
-    stop: Sequence[str]
+    stop: str | Sequence[str] | None
     stop_tokens: Collection[int]
     schema: str | bool | Mapping[str, Any] | None
     constraint: ConstraintSpec | None
@@ -47,16 +48,28 @@ class Options(TypedDict, total=False):
 SAMPLING = frozenset(field.name for field in dataclasses.fields(Sampling))
 
 
-def check_names(options: Mapping[str, Any]) -> None:
-    """Raises TypeError, as Python does, for an option that is none."""
+def check(options: Options) -> None:
+    """Raises TypeError, as Python does, for an option that is none; RequestError for what contradicts itself."""
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"there is no option {min(unknown)!r}")
+    budget = options.get("thinking_budget")
+    if budget is not None and (type(budget) is not int or budget < 0):
+        raise RequestError(f"thinking_budget is a whole number, 0 or more, got {budget!r}")
+    if wanted_form(options) and options.get("ignore_eos"):
+        raise RequestError("an answer of a wanted form ends by itself", "leave ignore_eos out")
+
+
+def stop_strings(options: Options) -> Sequence[str]:
+    stop = options.get("stop")
+    return () if stop is None else (stop,) if isinstance(stop, str) else stop
 
 
 def wanted_form(options: Options) -> ConstraintSpec | None:
-    """The form that the answer is to have."""
-    schema = options.get("schema")
-    return ConstraintSpec("json_schema", schema) if schema is not None else options.get("constraint")
+    """The form that the answer is to have. Raises RequestError."""
+    schema, constraint = options.get("schema"), options.get("constraint")
+    if constraint is not None and not isinstance(constraint, ConstraintSpec):
+        raise RequestError(f"constraint is a ConstraintSpec, got {constraint!r}")
+    return ConstraintSpec("json_schema", schema) if schema is not None else constraint
 
 
 def to_request(

@@ -12,6 +12,7 @@ from edge.llama.model import Model
 def render_prompt(
     model: Model,
     messages: Sequence[Mapping[str, Any]],
+    /,
     *,
     tools: Sequence[Any] | None = None,
     add_generation_prompt: bool = True,
@@ -28,6 +29,6 @@ def render_prompt(
     return "".join(one.text for one in segments), tokens
 
 
-def prompt_tokens(model: Model, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:
+def prompt_tokens(model: Model, messages: Sequence[Mapping[str, Any]], /, **variables: Any) -> list[int]:
     """As ``render_prompt``, without the text."""
     return render_prompt(model, messages, **variables)[1]

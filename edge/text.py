@@ -82,12 +82,15 @@ class StopStrings:
     still complete.
 
     Time is linear in the text, whatever the stop strings are; less is held back than the longest has.
-    Raises ``StopStringError`` if one is empty.
+    Raises ``StopStringError`` if one is empty or no text.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
-        if not all(stops):
-            raise StopStringError("a stop string is empty", "leave it out")
+        for stop in stops:
+            if not isinstance(stop, str):
+                raise StopStringError(f"a stop string is text, got {stop!r}")
+            if not stop:
+                raise StopStringError("a stop string is empty", "leave it out")
         self.stopped: str | None = None
         self._node = _automaton(stops)
         self._held: deque[str] = deque()  # the characters that the node stands for

@@ -35,6 +35,10 @@ class ThinkingBudget:
     def mask(self, logits: np.ndarray) -> None:
         if self._inner is not None:
             self._inner.mask(logits)
+        if self._over:  # a budget of 0: no token was accepted yet behind which the end is forced
+            first, *self._closing = self._closing
+            logits[:] = -np.inf
+            logits[first] = 0
 
     def accept(self, token: int) -> None:
         if self._inner is not None:
@@ -55,6 +59,10 @@ class ThinkingBudget:
             self._text = self._text[-len(CLOSE) :]
 
     def forced(self) -> list[int]:
-        if self._thinking and self._left <= 0:
+        if self._over:
             return self._closing
         return self._inner.forced() if self._inner is not None else []
+
+    @property
+    def _over(self) -> bool:
+        return self._thinking is True and self._left <= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import math
@@ -64,12 +65,15 @@ class Ticket:
 class Engine:
     """Continuous batching over one context. A context manager; ``submit`` may be called from any thread.
 
-    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed.
+    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed, or in a
+    forked process.
     """
 
     def __init__(self, model: Model, context: Context, limits: Limits | None = None) -> None:
         self.model, self.context = model, context
         self.limits = limits or Limits(rows=min(context.n_batch, context.n_ubatch), width=context.n_seq_max)
+        if type(self.limits.width) is not int or self.limits.width < 1:
+            raise EngineError(f"width is a whole number, 1 or more, got {self.limits.width!r}")
         self.n_ctx = min(self.limits.ctx or context.n_ctx_seq, context.n_ctx_seq)
         self.pace = Pace()
         self.slots = [Slot(index) for index in range(context.n_seq_max)]
@@ -84,6 +88,7 @@ class Engine:
         self._sending = threading.Lock()  # no request comes behind Close, where nobody would answer it
         self._thread = threading.Thread(target=self._run, name="edge-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # before what the thread works on is freed at exit: what came last goes first
 
     # --- for callers
 
@@ -105,23 +110,27 @@ class Engine:
                 raise RequestError(f"token {token} is outside the vocabulary of {self.model.n_vocab}")
         sequence = Sequence(request, deliver)
         self.send(Submit(sequence))
-        return lambda: self.send(Cancel(sequence))
+        # Without the lock: the collector may call it in a thread that holds it.
+        return lambda: self._inbox.put(Cancel(sequence))
 
-    def send(self, message: Submit | Cancel | Close) -> None:
+    def send(self, message: Submit) -> None:
+        """Hand a request to the thread. Raises what ended the engine, if it has ended."""
         with self._sending:
-            if isinstance(message, Submit) and (self._closed or self._failure):
+            if self._closed or self._failure:
                 raise self._failure or EngineError("the engine is closed")
+            if not self._thread.is_alive():
+                raise EngineError("a forked process has no engine", "make it there, or start the process by spawn")
             self._inbox.put(message)
 
     def close(self) -> None:
         """Cancel what is at work, end the thread, free the batch; the context is the caller's."""
         with self._sending:
-            if self._closed:
-                return
-            self._closed = True
-            self._inbox.put(Close())
-        self._thread.join()
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(Close())
+        self._thread.join()  # also for who comes second: what the thread works on may be freed afterwards
         self._runner.close()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> Engine:
         return self
@@ -142,7 +151,7 @@ class Engine:
                 if not self._active and not self._waiting:
                     self._check_idle()
                     self.pace.forget_slow(self.limits.step or math.inf)
-        except Exception as error:  # nobody may wait for ever
+        except BaseException as error:  # nobody may wait for ever; a panic of a library in Rust is no Exception
             self._failure = error if isinstance(error, EdgeError) else unforeseen(error)
             for sequence in [*self._active, *self._waiting]:
                 self._finish(sequence, "error", self._failure)
@@ -244,7 +253,7 @@ class Engine:
         if token in request.stop_tokens or (token in self.model.end_tokens and not request.ignore_eos):
             self._finish(sequence, "stop")
             return
-        for one in (drawn.token, *map(Token, drawn.forced)):
+        for one in (drawn.token, *drawn.forced):
             sequence.tokens.append(one.token)
             try:
                 sequence.deliver(one)
@@ -280,7 +289,7 @@ class Engine:
                 raise EngineError(f"slot {slot.index} is out of step with the cache", "this is a bug: report it")
 
 
-def unforeseen(error: Exception) -> EngineError:
+def unforeseen(error: BaseException) -> EngineError:
     failure = EngineError(f"the engine failed: {error!r}", "load the model again; if that fails too, report it")
     failure.__cause__ = error  # for --debug
     return failure

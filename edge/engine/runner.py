@@ -24,7 +24,7 @@ class Drawn:
 
     sequence: Sequence
     token: Token | None
-    forced: tuple[int, ...] = ()
+    forced: tuple[Token, ...] = ()
     error: EdgeError | None = None
 
 
@@ -87,6 +87,8 @@ class Runner:
             return self._draw(sequence, row)
         except EdgeError as error:
             return Drawn(sequence, None, error=error)
+        except Exception as error:
+            return Drawn(sequence, None, error=EngineError(f"no token can be drawn: {error!r}"))
 
     def _draw(self, sequence: Sequence, row: int) -> Drawn:
         request = sequence.request
@@ -109,8 +111,9 @@ class Runner:
             for one in forced:
                 request.constraint.accept(one)
                 self._samplers[sequence].accept(one)
-        shown = Token(token, None if raw is None else logprob(raw, token, request.logprobs or 0))
-        return Drawn(sequence, shown, tuple(forced))
+        found = None if raw is None else logprob(raw, token, request.logprobs or 0)
+        data = self.model.token_bytes
+        return Drawn(sequence, Token(token, found, data(token)), tuple(Token(one, None, data(one)) for one in forced))
 
     def end(self, sequence: Sequence) -> None:
         """Free the request's sampler; what its slot holds stays."""

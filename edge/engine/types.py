@@ -12,6 +12,7 @@ from convert.errors import EdgeError
 from edge.llama.sampler import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+GREATEST_BIAS = 3e38  # more is infinite in C, and infinities make probabilities that are no numbers
 
 
 class RequestError(EdgeError):
@@ -44,7 +45,7 @@ class Request:
     which ``ignore_eos`` forbids. ``logit_bias`` is added to tokens' logits. ``logprobs``: how many likeliest tokens
     to report at each step. A ``side`` request (a title, a summary) gives way to conversations.
 
-    Raises RequestError where it asks for no token.
+    Raises RequestError for what cannot be; the engine's thread, and with it all requests, would fail by it.
     """
 
     tokens: tuple[int, ...]
@@ -60,8 +61,16 @@ class Request:
     def __post_init__(self) -> None:
         if not self.tokens:
             raise RequestError("the prompt is empty")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise RequestError(f"max_tokens is 1 or more, got {self.max_tokens}")
+        for name, value, least in (("max_tokens", self.max_tokens, 1), ("logprobs", self.logprobs, 0)):
+            if value is not None and (type(value) is not int or value < least):
+                raise RequestError(f"{name} is a whole number, {least} or more, got {value!r}")
+        if not isinstance(self.logit_bias, Mapping):
+            raise RequestError(f"logit_bias maps tokens to numbers, got {self.logit_bias!r}")
+        for bias in self.logit_bias.values():
+            if type(bias) not in (int, float) or not bias <= GREATEST_BIAS:
+                raise RequestError(f"logit_bias is of finite numbers and minus infinity, got {bias!r}")
+        if unlike := {*map(type, (*self.tokens, *self.stop_tokens, *self.logit_bias))} - {int}:
+            raise RequestError(f"tokens are whole numbers, got {min(kind.__name__ for kind in unlike)}")
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token."""
+    """A generated token. ``data``: the bytes that it stands for, perhaps part of a character; none for a control
+    token."""
 
     token: int
     logprob: TokenLogprob | None = None
+    data: bytes = b""
 
 
 @dataclass

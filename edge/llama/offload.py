@@ -43,13 +43,14 @@ def layers_that_fit(
     """The largest ``n_gpu_layers`` with which no GPU is overfull; the output counts as a layer, the last.
 
     All in bytes: ``free`` on each GPU, ``layer_bytes`` of weights in each layer; ``compute_bytes`` are taken on each
-    GPU that has a layer. ``split``: the share of layers of each GPU; by default the room for them there. 0 for a split
-    that makes no sense, which ``Model`` refuses.
+    GPU that has a layer. ``split``: the share of layers of each GPU; by default the room for them there, where
+    llama.cpp goes by what is free and overfills a small GPU beside a large one. 0 for a split that makes no sense,
+    which ``Model`` refuses.
     """
     sizes = [*(size + kv_bytes_per_layer for size in layer_bytes), output_bytes]
-    room = room_for_layers(free, compute_bytes, margin)
+    room = [one - margin - compute_bytes for one in free]
     shares = list(split or ())[: len(free)]
-    shares = [*shares, *[0] * (len(free) - len(shares))] if any(shares) else room
+    shares = [*shares, *[0] * (len(free) - len(shares))] if any(shares) else [max(0, one) for one in room]
     if not any(shares) or not all(0 <= share < math.inf for share in shares):
         return 0
     for n in range(len(sizes), 0, -1):
@@ -59,12 +60,6 @@ def layers_that_fit(
         if all(size <= room[gpu] for gpu, size in used.items()):
             return n
     return 0
-
-
-def room_for_layers(free: Sequence[int], compute_bytes: int, margin: int = MARGIN) -> list[int]:
-    """Bytes on each GPU for weights and cache. llama.cpp splits layers by what is free, and overfills a small GPU
-    beside a large one."""
-    return [max(0, one - margin - compute_bytes) for one in free]
 
 
 def placement(n: int, shares: Sequence[float]) -> list[int]:
@@ -100,7 +95,7 @@ def auto_offload(
     compute = compute_bytes(file, n_ctx, flash_attn=flash_attn is not False, outputs=outputs)
     n = layers_that_fit(free, layers, output, kv_bytes(file, n_ctx, kv_type), compute, split=tensor_split)
     if len(free) > 1 and n and not any(list(tensor_split or ())[: len(free)]):
-        return n, room_for_layers(free, compute)
+        return n, [max(0, one - MARGIN - compute) for one in free]
     return n, tensor_split
 
 

@@ -19,8 +19,8 @@ def read(
     """The reader after ``text`` in tokens of ``size`` bytes, its deltas, and a word for each time it cancelled."""
     data, cancelled = text.encode(), []
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    reader = Reader(pieces.__getitem__, parser or PlainParser(), stops, lambda: cancelled.append("cancel"))
-    deltas = [delta for token in range(len(pieces)) for delta in reader.feed(Token(token))]
+    reader = Reader(parser or PlainParser(), stops, lambda: cancelled.append("cancel"))
+    deltas = [delta for token, piece in enumerate(pieces) for delta in reader.feed(Token(token, None, piece))]
     reason = "cancelled" if cancelled else reason
     deltas += reader.feed(Finished(reason, Timings(prompt_tokens=5, generated_tokens=len(pieces))))
     return reader, deltas, cancelled
@@ -82,14 +82,21 @@ def test_a_call_that_the_limit_cut_is_told_as_such() -> None:
 
 
 def test_an_error_of_the_engine_is_raised() -> None:
-    reader = Reader(lambda _: b"x", PlainParser(), (), lambda: None)
+    reader = Reader(PlainParser(), (), lambda: None)
     with pytest.raises(EdgeError, match="it broke"):
         reader.feed(Finished("error", Timings(), EdgeError("it broke")))
 
 
 def test_logprobs_are_those_of_the_tokens() -> None:
-    reader = Reader(lambda _: b"x", PlainParser(), (), lambda: None)
+    """Forced tokens, which have none, were left out: nobody could tell whose the others were."""
+    reader = Reader(PlainParser(), (), lambda: None)
     value = TokenLogprob(-0.5, ((7, -0.5),))
-    reader.feed(Token(7, value))
+    for logprob in (None, value, None):
+        reader.feed(Token(7, logprob, b"x"))
     reader.feed(Finished("stop", Timings()))
-    assert reader.result is not None and reader.result.logprobs == (value,)
+    assert reader.result is not None and reader.result.logprobs == (None, value, None)
+
+
+def test_no_logprobs_were_asked_for() -> None:
+    reader, _, _ = read("text")
+    assert reader.result is not None and reader.result.logprobs == ()

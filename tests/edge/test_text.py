@@ -116,6 +116,11 @@ def test_an_empty_stop_string_would_stop_everything(stops: list[str]) -> None:
         StopStrings(stops)
 
 
+def test_a_stop_string_is_text() -> None:
+    with pytest.raises(StopStringError, match="is text, got None"):
+        StopStrings(["a", None])  # type: ignore[list-item]
+
+
 def test_a_stop_string_that_always_may_begin() -> None:
     """What is held back is bounded by the stop string, however long the answer."""
     stop = "a" * 2000 + "b"

@@ -45,6 +45,21 @@ def test_thoughts_that_the_prompt_began() -> None:
     assert forced_after(SO, SO, SO, inside=True) == CLOSING
 
 
+@pytest.mark.parametrize("closing", [CLOSING, [CLOSE]])
+def test_a_budget_of_nothing(closing: list[int]) -> None:
+    """One token was thought all the same: the end was forced only behind one."""
+    limit = ThinkingBudget(0, closing, WORDS.__getitem__, inside=True)
+    logits = np.zeros(len(WORDS), np.float32)
+    limit.mask(logits)
+    assert np.flatnonzero(np.isfinite(logits)).tolist() == closing[:1]
+    limit.accept(closing[0])
+    assert limit.forced() == closing[1:]
+    for token in closing[1:]:
+        limit.accept(token)
+    limit.mask(logits := np.zeros(len(WORDS), np.float32))
+    assert not logits.any() and limit.forced() == []
+
+
 @pytest.mark.parametrize("close", [[CLOSE], [CLOSE_1, CLOSE_2]])
 def test_who_stops_by_himself_is_left_alone(close: list[int]) -> None:
     assert forced_after(SO, *close, *[YES] * 9, inside=True) == []

@@ -288,6 +288,18 @@ def test_cancelling_one_that_decodes(model: Model) -> None:
         assert ids(engine.submit(greedy(prompt(15, 20), 5))) == alone(model, prompt(15, 20), 5)
 
 
+def test_cancelling_needs_no_lock(model: Model) -> None:
+    """Forgotten streams are cancelled by the garbage collector, also in a thread that is submitting: it never ended."""
+    with engine_of(model) as (engine, _):
+        ticket = engine.submit(greedy(prompt(15, 20), 500, ignore_eos=True))
+        with engine._sending:
+            thread = threading.Thread(target=ticket.cancel, daemon=True)
+            thread.start()
+            thread.join(30)
+            assert not thread.is_alive()
+        assert ticket.result()[1].reason == "cancelled"
+
+
 # --- how a request ends
 
 
@@ -436,6 +448,23 @@ def test_a_closed_engine(model: Model) -> None:
         engine.close()
 
 
+def test_who_closes_second_waits_as_well(model: Model) -> None:
+    """They came back at once and freed the model under the engine's thread, as after Ctrl-C in the first ``close``."""
+    with engine_of(model, slots=1) as (engine, steps):
+        gate = steps.before = Gate()
+        engine.submit(greedy(prompt(40, 20), 50))
+        gate.wait()
+        closing = [threading.Thread(target=engine.close) for _ in range(2)]
+        for thread in closing:
+            thread.start()
+        closing[1].join(0.2)
+        assert all(thread.is_alive() for thread in closing)
+        gate.open()
+        for thread in closing:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 def test_a_failing_step_ends_everyone(model: Model) -> None:
     with engine_of(model, slots=2) as (engine, steps):
         gate = steps.before = Gate(2)
@@ -503,3 +532,44 @@ def test_one_bad_request_does_not_end_the_others(model: Model, request_: Request
         with pytest.raises(RequestError):
             engine.submit(request_).result()
         assert ids(good) == alone(model, prompt(49, 10), 30)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": "5"},
+        {"max_tokens": 2.5},
+        {"logprobs": 2.5},
+        {"logprobs": -1},
+        {"stop_tokens": frozenset({"x"})},
+        {"logit_bias": [5]},
+        {"logit_bias": {5: None}},
+        {"logit_bias": {5.0: 1.0}},
+        {"logit_bias": {5: float("nan")}},
+        {"logit_bias": {5: float("inf")}},
+        {"logit_bias": {5: 1e39}},
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, object]) -> None:
+    """The first mistake in a request was met by the engine's thread, where it ended everyone else's answer."""
+    with pytest.raises(RequestError):
+        Request((1, 2), **options)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="whole numbers, got float"):
+        Request((1.5,))  # type: ignore[arg-type]
+
+
+def test_a_constraint_with_a_mistake_ends_one_request(model: Model) -> None:
+    class Wrong:
+        def mask(self, logits: np.ndarray) -> None:
+            raise ZeroDivisionError("oh")
+
+        def accept(self, token: int) -> None: ...
+
+        def forced(self) -> list[int]:
+            return []
+
+    with engine_of(model) as (engine, _):
+        good = engine.submit(greedy(prompt(51, 10), 30))
+        with pytest.raises(EngineError, match="oh"):
+            engine.submit(greedy(prompt(52, 10), 3, constraint=Wrong())).result()
+        assert ids(good) == alone(model, prompt(51, 10), 30)
