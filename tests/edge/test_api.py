@@ -54,6 +54,7 @@ def test_a_streamed_answer_is_the_whole_one(llm: Engine) -> None:
     timings = stream.result.timings
     assert timings.generated_tokens == len(stream.result.tokens) > 0
     assert timings.prompt_tokens > timings.cached_tokens and timings.prefill > 0 <= timings.decode
+    assert timings.first_token == timings.queue + timings.prefill
 
 
 def test_the_package_gives_the_engine() -> None:
