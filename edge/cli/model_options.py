@@ -72,7 +72,7 @@ def switch(_ctx: click.Context, _param: click.Parameter, value: str | None) -> b
     return {"on": True, "off": False}.get(value or "auto")
 
 
-threads = click.IntRange(1, 1024)
+threads = click.IntRange(1, 512)
 ENGINE = (
     click.option(
         "-c", "--ctx", type=click.IntRange(8), help=f"Context in tokens (default: {DEFAULT_CONTEXT}, or less)."

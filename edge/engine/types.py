@@ -30,7 +30,9 @@ class Constraint(Protocol):
         """Forbid tokens in place: float32 [n_vocab]."""
         ...
 
-    def accept(self, token: int) -> None: ...
+    def accept(self, token: int) -> None:
+        """Go on by a token that was drawn or forced. Raises EdgeError if it is not allowed."""
+        ...
 
     def forced(self) -> list[int]:
         """Tokens that must come next, in order."""
@@ -105,7 +107,7 @@ class Timings:
 
     @property
     def first_token(self) -> float:
-        """From the request to its first token."""
+        """Seconds from the request to its first token."""
         return self.queue + self.prefill
 
     @property

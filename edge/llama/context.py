@@ -14,6 +14,7 @@ from edge.llama.library import last_log
 from edge.llama.model import Model, first_reason
 from edge.llama.yarn import RopeChange
 
+MAX_THREADS = 512  # GGML_MAX_N_THREADS
 MAX_SEQUENCES = 256
 
 
@@ -79,6 +80,9 @@ class Context:
                 f"no context with n_ctx {n_ctx}, n_batch {n_batch}, n_ubatch {n_ubatch}, n_seq_max {n_seq_max}",
                 f"sizes are at least 1, sequences 1 to {MAX_SEQUENCES}",
             )
+        for count in (threads, threads_batch):
+            if count is not None and not 1 <= count <= MAX_THREADS:
+                raise ContextError(f"{count} threads are not possible", f"from 1 to {MAX_THREADS}")
         params = lib.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = n_batch

@@ -54,6 +54,7 @@ def test_a_streamed_answer_is_the_whole_one(llm: Engine) -> None:
     timings = stream.result.timings
     assert timings.generated_tokens == len(stream.result.tokens) > 0
     assert timings.prompt_tokens > timings.cached_tokens and timings.prefill > 0 <= timings.decode
+    assert timings.first_token == timings.queue + timings.prefill
 
 
 def test_the_package_gives_the_engine() -> None:
@@ -364,3 +365,12 @@ def test_a_context_that_is_too_long_frees_the_model(path: Path) -> None:
 
 def test_an_engine_error_is_an_edge_error() -> None:
     assert issubclass(EngineError, EdgeError)
+
+
+def test_the_names_of_the_api() -> None:
+    import edge
+
+    for name in edge.__all__:
+        assert getattr(edge, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        edge.nothing  # noqa: B018
