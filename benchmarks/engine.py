@@ -138,8 +138,10 @@ def main() -> None:
     print("medians (and smallest to largest); the clocks are in the docstring", flush=True)
     runs: dict[str, list[float]] = defaultdict(list)
     for run in range(options.runs):
-        for name, value in measure(path, options.threads, run).items():
+        found = measure(path, options.threads, run)
+        for name, value in found.items():
             runs[name].append(value)
+        print(f"run {run + 1}:", *(f"{name} {value:.3f}" for name, value in found.items()), sep="  ", flush=True)
     for name in EXPLAINED:
         print(row(name, runs[name]))
     medians = {name: round(statistics.median(values), 4) for name, values in runs.items()}
