@@ -73,6 +73,8 @@ class ChatTemplate:
         Raises ``TemplateError`` if the template fails, refuses the messages, or will not end, or if there are none.
         """
         _check_messages(messages)
+        if tools and "tools" not in self.source:
+            raise TemplateError("the model's chat template has no place for tools", "send the messages without tools")
         try:
             given = {
                 **self._variables,

@@ -13,7 +13,7 @@ from edge.chat.glm4_5 import Glm45
 from edge.chat.hermes import Hermes
 from edge.chat.output import collect
 from edge.chat.qwen3_coder import Qwen3Coder
-from edge.chat.template import ChatTemplate
+from edge.chat.template import ChatTemplate, TemplateError
 from tests.edge.chat.answers import OSLO, TEMPLATES, TOOLS, calls
 
 CHOSEN = {
@@ -64,3 +64,33 @@ def test_calls_in_the_history_are_read_back(template: str, content: str) -> None
     parser = format_for(template, "chatglm", TOOLS).parser(prompt)
     told = collect([*parser.feed(text.removeprefix(prompt)), *parser.finish(cut=False)])
     assert told.content == "2"
+
+
+def test_our_own_templates_tell_of_tools_and_calls() -> None:
+    """They left tools out, so that a model was never told of those that it was offered."""
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"title": "城市"}}}
+    call = {
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3, "x": True}},
+    }
+    talk = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "rain"},
+    ]
+    told = ChatTemplate(GLM4).render(talk, tools=[tool])
+    assert '## get_weather\n\n{\n    "name": "get_weather",\n' in told and "城市" in told
+    assert told.endswith(
+        '<|user|>\n?<|assistant|>get_weather\n{"city": "Oslo", "days": 3, "x": true}<|observation|>\nrain<|assistant|>'
+    )
+    told = ChatTemplate(CHATGLM3).render(talk, tools=[tool])
+    assert 'following tools:\n[{\n    "name": "get_weather",\n' in told and "城市" in told
+    assert told.endswith(
+        '<|user|>\n ?<|assistant|>get_weather\n ```python\ntool_call(city="Oslo", days=3, x=True)\n```'
+        "<|observation|>\n rain<|assistant|>"
+    )
+
+
+def test_tools_that_a_template_leaves_out_are_refused() -> None:
+    with pytest.raises(TemplateError, match="no place for tools"):
+        ChatTemplate(CHATML).render([{"role": "user", "content": "?"}], tools=TOOLS)
