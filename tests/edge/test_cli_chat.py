@@ -187,11 +187,14 @@ def test_ctrl_c_ends_a_piped_chat(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"hello\nhello\n")
-        process.stdin.close()
+        process.stdin.flush()
         assert process.stdout.read(1)  # the answer begins
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert (process.stderr.read(), process.wait(PATIENCE)) == (b"interrupted\n", 130)
+        try:
+            _, told = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+        assert (told, process.returncode) == (b"interrupted\n", 130)
 
 
 # --- in a pseudo-terminal
