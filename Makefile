@@ -13,7 +13,8 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
-.PHONY: help setup demo test convert lint clean uninstall real-test oracle bench-convert
+.PHONY: help setup demo test convert lint clean uninstall real-test oracle soak \
+	bench-convert bench-engine bench-constrained bench-transformers
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
@@ -23,7 +24,8 @@ help:
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
-	@echo "for developers: make real-test, make oracle, make bench-convert"
+	@echo "for developers: make real-test, make oracle, make soak, make bench-convert, make bench-engine,"
+	@echo "                make bench-constrained, make bench-transformers"
 
 setup:
 	$(SETUP)
@@ -34,7 +36,7 @@ demo:
 
 test:
 	$(SETUP) --extra test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 convert:
 	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=qwen2.5-7b QUANT=$(QUANT)" >&2; exit 2; }
@@ -55,9 +57,25 @@ oracle:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
 	.venv-oracle/bin/python -m pytest tests/oracle
 
+soak:
+	$(SETUP) --extra test
+	EDGE_SOAK=1000 $(BIN)/python -m pytest tests/edge/engine/test_soak.py --durations=0
+
 bench-convert:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
 	.venv-oracle/bin/python -m benchmarks.convert
+
+bench-engine:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.engine
+
+bench-constrained:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.constrained
+
+bench-transformers:
+	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
+	.venv-oracle/bin/python -m benchmarks.decode_transformers
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Chat templates for checkpoints that have none, because their Python code builds the prompts.
 
-Written from the prompts that the models were trained on. Tools are left to templates that know them.
+Written from the prompts that the models were trained on.
 """
 
 from __future__ import annotations
@@ -20,14 +20,40 @@ CHATML = (
 PREFIX = "[gMASK]<sop>"
 ROLE = "<|{{ 'observation' if message.role == 'tool' else message.role }}|>{{ message.metadata or '' }}\n"
 GENERATE = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-GLM4 = PREFIX + "{% for message in messages %}" + ROLE + "{{ message.content }}{% endfor %}" + GENERATE
+EACH = "{% for message in messages %}"
+# Tools and calls are shaped as OpenAI's; a call's arguments are a mapping, or here JSON text.
+GLM4 = (
+    PREFIX
+    + "{% if tools %}<|system|>\n你是一个名为 ChatGLM 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，"
+    "你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具{% for tool in tools %}"
+    "{% set function = tool.function or tool %}\n\n## {{ function.name }}\n\n"
+    "{{ function | tojson(indent=4, ensure_ascii=False) }}\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
+    "{% endfor %}{% endif %}"
+    + EACH
+    + "{% if message.content or not message.tool_calls %}"
+    + ROLE
+    + "{{ message.content }}{% endif %}"
+    "{% for call in message.tool_calls or [] %}{% set function = call.function or call %}"
+    "<|assistant|>{{ function.name }}\n"
+    "{% if function.arguments is string %}{{ function.arguments }}"
+    "{% else %}{{ function.arguments | tojson(ensure_ascii=False) }}{% endif %}{% endfor %}"
+    "{% endfor %}" + GENERATE
+)
 # A text of its own begins with a space here: so does every text that SentencePiece is given. No text, no space.
 CHATGLM3 = (
-    PREFIX
-    + "{% for message in messages %}"
+    PREFIX + "{% if tools %}<|system|>\n Answer the following questions as best as you can. "
+    "You have access to the following tools:\n[{% for tool in tools %}{% set function = tool.function or tool %}"
+    "{{ function | tojson(indent=4, ensure_ascii=False) }}{{ '' if loop.last else ',\n' }}{% endfor %}]{% endif %}"
+    + EACH
+    + "{% if message.content or not message.tool_calls %}"
     + ROLE
-    + "{% if message.content %} {{ message.content }}{% endif %}{% endfor %}"
-    + GENERATE
+    + "{% if message.content %} {{ message.content }}{% endif %}{% endif %}"
+    "{% for call in message.tool_calls or [] %}{% set function = call.function or call %}"
+    "<|assistant|>{{ function.name }}\n ```python\ntool_call("
+    "{% for name, value in function.arguments | items %}{{ name }}="
+    "{% if value is string %}{{ value | tojson(ensure_ascii=False) }}{% else %}{{ value }}{% endif %}"
+    "{{ '' if loop.last else ', ' }}{% endfor %})\n```{% endfor %}"
+    "{% endfor %}" + GENERATE
 )
 ADDED = "the checkpoint has no chat template; {} was added"
 NOT_ADDED = "the checkpoint has no chat template, and none was added: "

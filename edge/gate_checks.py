@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import unicodedata
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from gguf import TokenType
 from convert.errors import EdgeError
 from edge.gate import CHECKS
 from edge.gate_reference import Reference, open_reference, read_json
-from edge.generate import generate, prompt_tokens
 from edge.llama.batch import Batch
 from edge.llama.context import Context
 from edge.llama.model import Model
-from edge.llama.sampler import Sampling
+from edge.llama.sampler import Sampler, Sampling
+from edge.prompt import prompt_tokens
 
 CONTEXT = 1024  # tokens
 PERPLEXITY_TOKENS = 256  # of each language: a 7B model on two cores takes half a minute for them
@@ -165,15 +166,47 @@ def check_answer(model: Model, context: Context) -> str:
         prompt = model.tokenize(bundled_text("en"))[:64]
     else:
         prompt = prompt_tokens(model, [{"role": "user", "content": QUESTION}])
-    answer = generate(model, context, prompt, Sampling(temperature=0), max_tokens=ANSWER_TOKENS)
-    pieces = list(answer)
-    tokens = [piece.token for piece in pieces if piece.token is not None]
-    text = "".join(piece.text for piece in pieces)
+    tokens = greedy_answer(model, context, prompt, ANSWER_TOKENS)
+    text = text_of(model, tokens)
     if not text.strip():
         raise CheckFailed(f"the answer to {QUESTION!r} is empty")
     if len(tokens) >= 8 and len(set(tokens)) == 1:
         raise CheckFailed(f"the answer to {QUESTION!r} is one token over and over: {text[:40]!r}")
     return text
+
+
+def greedy_answer(model: Model, context: Context, prompt: Sequence[int], most: int) -> list[int]:
+    """The likeliest tokens after ``prompt``, up to the end token, to ``most`` of them, or until the context is full.
+
+    A plain loop: in a process where two threads have computed, both are slow, and the checks above use this one.
+    Raises CheckFailed, DecodeError.
+    """
+    if len(prompt) >= context.n_ctx_seq:
+        raise CheckFailed(f"the prompt has {len(prompt)} tokens, the context {context.n_ctx_seq}")
+    most = min(most, context.n_ctx_seq - len(prompt))
+    context.memory_clear()
+    answer: list[int] = []
+    coming, n_past = list(prompt), 0
+    with Batch(context.n_batch) as batch, Sampler(model, Sampling(temperature=0)) as sampler:
+        while len(answer) < most:
+            for start in range(0, len(coming), context.n_batch):
+                batch.clear()
+                for token in coming[start : start + context.n_batch]:
+                    n_past += 1
+                    batch.add(token, n_past - 1, want_logits=n_past == len(prompt) + len(answer))
+                context.decode(batch)
+            if not np.isfinite(context.logits(len(batch) - 1)).all():
+                raise CheckFailed(f"logits after {n_past} tokens of a question and its answer are not finite")
+            token = sampler.sample(context, len(batch) - 1)
+            if token in model.end_tokens:
+                break
+            answer.append(token)
+            coming = [token]
+    return answer
+
+
+def text_of(model: Model, tokens: Sequence[int]) -> str:
+    return b"".join(map(model.token_bytes, tokens)).decode("utf-8", "replace")
 
 
 def bundled_text(language: str) -> str:

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # before any test imports huggingface-hub
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # llama.cpp's threads would spin on cores that other tests want
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job, and its children, would ignore Ctrl-C
 
 
 class LeftLoopback(BaseException):

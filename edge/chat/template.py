@@ -62,6 +62,7 @@ class ChatTemplate:
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
+        /,
         *,
         tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
@@ -71,8 +72,9 @@ class ChatTemplate:
 
         Raises ``TemplateError`` if the template fails, refuses the messages, or will not end, or if there are none.
         """
-        if not messages:
-            raise TemplateError("there are no messages to make a prompt of", "send at least one")
+        _check_messages(messages)
+        if tools and "tools" not in self.source:
+            raise TemplateError("the model's chat template has no place for tools", "send the messages without tools")
         try:
             given = {
                 **self._variables,
@@ -91,6 +93,7 @@ class ChatTemplate:
         self,
         messages: Sequence[Mapping[str, Any]],
         control_texts: Sequence[str],
+        /,
         *,
         tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
@@ -102,15 +105,30 @@ class ChatTemplate:
         with special tokens parsed in markup only: then no text of a message or tool becomes a control
         token. ``edge.chat.guard`` tells how, and what is outside of that promise.
         """
+        _check_messages(messages)
         controls = sorted((text for text in control_texts if len(text) > 1), key=len, reverse=True)
-        mark = choose_mark(self.source, list(messages), tools, variables, controls)
-        rendered = self.render(
-            guard(list(messages), controls, mark),
-            tools=None if tools is None else guard(list(tools), controls, mark),
-            add_generation_prompt=add_generation_prompt,
-            **guard(variables, controls, mark),
-        )
+        try:
+            mark = choose_mark(self.source, list(messages), tools, variables, controls)
+            given = guard((list(messages), tools and list(tools), variables), controls, mark)
+        except RecursionError:
+            raise TemplateError("the messages or tools are nested too deep") from None
+        except ValueError as error:
+            raise TemplateError(f"the messages cannot be kept apart from the template: {error}") from None
+        rendered = self.render(given[0], tools=given[1], add_generation_prompt=add_generation_prompt, **given[2])
         return split(rendered, controls, mark)
+
+
+def _check_messages(messages: Any) -> None:
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        raise TemplateError(f"messages are a list, got {type(messages).__name__}")
+    if not messages:
+        raise TemplateError("there are no messages to make a prompt of", "send at least one")
+    for index, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise TemplateError(f"a message is a mapping of role and content, messages[{index}] is {message!r:.80}")
+        content = message.get("content")
+        if not isinstance(content, str | list | tuple | None):
+            raise TemplateError(f"the content of messages[{index}] is {type(content).__name__}, not text")
 
 
 def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:

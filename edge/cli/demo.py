@@ -24,10 +24,7 @@ MAX_TOKENS = 128
 @command_options
 def demo_command(as_json: bool) -> None:
     """Convert the embedded tiny models, run each, print tokens/s per level and an answer."""
-    from edge.generate import generate, prompt_tokens
-    from edge.llama.context import Context
-    from edge.llama.model import Model
-    from edge.llama.sampler import Sampling
+    from edge.api import Engine
 
     rows = []
     with tempfile.TemporaryDirectory() as folder, progress_bar(as_json) as bar:
@@ -37,21 +34,20 @@ def demo_command(as_json: bool) -> None:
             outputs = {level: Path(folder) / f"{name}-{level}.gguf" for level in LEVELS}
             report = convert_and_check(checkpoint, outputs, on_progress=bar)
             for output in report.outputs:
-                with Model(output.path) as model, Context(model, 1024) as context:
-                    tokens = prompt_tokens(model, [{"role": "user", "content": QUESTIONS[name]}])
-                    generate(model, context, tokens, Sampling(temperature=0), max_tokens=2).text()  # warm up, untimed
-                    generation = generate(model, context, tokens, Sampling(temperature=0), max_tokens=MAX_TOKENS)
-                    answer = generation.text().strip()
+                with Engine(output.path, ctx=1024, slots=1) as llm:
+                    llm.generate(["1"], max_tokens=2)  # warm up, untimed
+                    question = {"role": "user", "content": QUESTIONS[name]}
+                    result = llm.chat([question], temperature=0, max_tokens=MAX_TOKENS).result
                 rows.append(
                     {
                         "model": name,
                         "level": output.level,
                         "bytes": output.nbytes,
                         "gate": gate_text({"gate": output.gate or {}}),
-                        "prefill_tokens_per_second": round(generation.timings.prefill_rate, 1),
-                        "decode_tokens_per_second": round(generation.timings.decode_rate, 1),
+                        "prefill_tokens_per_second": round(result.timings.prefill_rate, 1),
+                        "decode_tokens_per_second": round(result.timings.decode_rate, 1),
                         "question": QUESTIONS[name],
-                        "answer": answer,
+                        "answer": result.text.strip(),
                     }
                 )
     if as_json:

@@ -17,6 +17,7 @@ COMMANDS = {
     "show": "edge.cli.show:show_command",
     "rm": "edge.cli.rm:rm_command",
     "run": "edge.cli.run:run_command",
+    "chat": "edge.cli.chat:chat_command",
     "lock": "edge.cli.lock:lock_command",
     "verify": "edge.cli.verify:verify_command",
     "doctor": "edge.cli.doctor:doctor_command",

@@ -21,7 +21,10 @@ class Batch:
         lib = load()
         self.capacity = capacity
         self.n_seq_max = n_seq_max
-        self.raw = lib.llama_batch_init(capacity, 0, n_seq_max)
+        self.raw = raw = lib.llama_batch_init(capacity, 0, n_seq_max)
+        # ctypes makes a new pointer at each look at a field.
+        self._token, self._pos, self._n_seq_id = raw.token, raw.pos, raw.n_seq_id
+        self._seq_id, self._logits = raw.seq_id, raw.logits
         self.outputs: list[int] = []
         """Indices of the rows whose logits are wanted, in order."""
         self.last_seq = -1
@@ -46,17 +49,16 @@ class Batch:
             raise ValueError(f"a row belongs to 1 to {self.n_seq_max} sequences, got {len(seq_ids)}")
         if min(seq_ids) < 0 or token < 0 or pos < 0:
             raise ValueError(f"negative token, position or sequence: {token}, {pos}, {list(seq_ids)}")
-        raw = self.raw
-        raw.token[row] = token
-        raw.pos[row] = pos
-        raw.n_seq_id[row] = len(seq_ids)
+        self._token[row] = token
+        self._pos[row] = pos
+        self._n_seq_id[row] = len(seq_ids)
         for i, seq_id in enumerate(seq_ids):
-            raw.seq_id[row][i] = seq_id
-        raw.logits[row] = want_logits
+            self._seq_id[row][i] = seq_id
+        self._logits[row] = want_logits
         if want_logits:
             self.outputs.append(row)
         self.last_seq = max(self.last_seq, *seq_ids)
-        raw.n_tokens = row + 1
+        self.raw.n_tokens = row + 1
         return row
 
     def close(self) -> None:

@@ -12,7 +12,9 @@ from edge import machine
 from edge.llama.batch import Batch
 from edge.llama.library import last_log
 from edge.llama.model import Model, first_reason
+from edge.llama.yarn import RopeChange
 
+MAX_THREADS = 512  # GGML_MAX_N_THREADS
 MAX_SEQUENCES = 256
 
 
@@ -49,7 +51,7 @@ class Context:
     sequence by default; memory is reserved for them (0.6 MB each with Qwen's vocabulary).
     ``threads`` decode a single row, ``threads_batch`` everything wider; default: the physical cores.
     ``flash_attn``: None lets llama.cpp choose. ``kv_type``: the ggml type of K and V, such as ``f16``
-    or ``q8_0``.
+    or ``q8_0``. ``rope``: YaRN for sequences beyond the trained length, from ``yarn.rope_for``.
 
     One thread at a time may use a context. Raises ``ContextError``.
     """
@@ -68,6 +70,7 @@ class Context:
         flash_attn: bool | None = None,
         kv_type: str = "f16",
         kv_unified: bool = False,
+        rope: RopeChange | None = None,
     ) -> None:
         lib = model.lib
         if model.vocab_only:
@@ -77,6 +80,9 @@ class Context:
                 f"no context with n_ctx {n_ctx}, n_batch {n_batch}, n_ubatch {n_ubatch}, n_seq_max {n_seq_max}",
                 f"sizes are at least 1, sequences 1 to {MAX_SEQUENCES}",
             )
+        for count in (threads, threads_batch):
+            if count is not None and not 1 <= count <= MAX_THREADS:
+                raise ContextError(f"{count} threads are not possible", f"from 1 to {MAX_THREADS}")
         params = lib.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = n_batch
@@ -94,6 +100,14 @@ class Context:
         }[flash_attn]
         params.type_k = params.type_v = _ggml_type(lib, kv_type)
         params.kv_unified = kv_unified
+        if rope is not None:
+            params.rope_scaling_type = lib.LLAMA_ROPE_SCALING_TYPE_YARN
+            params.yarn_orig_ctx = rope.original
+            params.rope_freq_scale = 1 / rope.factor
+            # As in the paper, and all that the converter lets a file say. llama.cpp derives the scale of
+            # attention from the factor; this one multiplies it.
+            params.yarn_ext_factor = params.yarn_attn_factor = 1.0
+            params.yarn_beta_fast, params.yarn_beta_slow = 32.0, 1.0
         params.no_perf = True
         last_log()  # what went wrong before is another matter
         pointer = lib.llama_init_from_model(model._open(), params)

@@ -189,6 +189,8 @@ class _Log:
             self._errors.append(text)
 
     def take(self) -> str:
+        if not self._errors:
+            return ""
         lines = "\n".join(self._errors).splitlines()
         self._errors.clear()
         return "; ".join(line.strip() for line in lines if line.strip())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import re
 import unicodedata
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,10 @@ class Model:
     The file is checked by ``convert.gguf_file`` before C sees it.
 
     ``gpu_layers``: how many layers go to a GPU, -1 for all. ``vocab_only``: no weights, for
-    tokenizing alone. ``use_mmap=False`` reads the weights into memory of our own.
+    tokenizing alone. ``use_mmap=False`` reads the weights into memory of our own. ``use_mlock`` keeps
+    them from being swapped out; where the system forbids that, llama.cpp goes on without.
+    ``tensor_split``: the share of each GPU, such as (3, 1); by default what is free on each.
+    ``main_gpu``: the one GPU, counted from 0, that takes all layers sent to a GPU, instead of a split.
 
     Raises ``GgufError`` if the file is damaged, ``ModelError`` if llama.cpp refuses it.
     """
@@ -46,6 +51,9 @@ class Model:
         gpu_layers: int = 0,
         vocab_only: bool = False,
         use_mmap: bool = True,
+        use_mlock: bool = False,
+        tensor_split: Sequence[float] | None = None,
+        main_gpu: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.file = gguf_file.read(self.path)
@@ -56,7 +64,13 @@ class Model:
         params.vocab_only = vocab_only
         # GCC up to 12 miscompiles the set-up of AMX tiles, and the first prefill faults: better slow.
         params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if use_mmap else lib.LLAMA_LOAD_MODE_NONE
+        params.load_mode = {
+            (False, False): lib.LLAMA_LOAD_MODE_NONE,
+            (True, False): lib.LLAMA_LOAD_MODE_MMAP,
+            (False, True): lib.LLAMA_LOAD_MODE_MLOCK,
+            (True, True): lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
+        }[use_mmap, use_mlock]
+        _choose_gpus(lib, params, tensor_split, main_gpu)
         last_log()  # what went wrong before is another matter
         pointer = lib.llama_model_load_from_file(os.fsencode(self.path), params)
         if not pointer:
@@ -123,11 +137,30 @@ class Model:
 
     def is_eog(self, token: int) -> bool:
         """True if the model says by ``token`` that its answer is complete."""
-        self._check_token(token)
+        self.check_token(token)
         return self.lib.llama_vocab_is_eog(self.vocab, token)
 
+    @functools.cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens by which the model says that its answer is complete.
+
+        llama.cpp also takes ordinary tokens for it whose text looks like one, as ``</s>``, which is a tag of HTML in
+        the vocabulary of Qwen.
+        """
+        ordinary = 1  # LLAMA_TOKEN_TYPE_NORMAL
+        types = self.metadata.get("tokenizer.ggml.token_type", [])
+        named = {self.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")}
+        special = [token for token, kind in enumerate(types) if kind != ordinary or token in named]
+        return frozenset(token for token in special if self.is_eog(token))
+
+    @functools.cached_property
+    def can_cut(self) -> bool:
+        """Whether the cache can forget the end of a sequence; recurrent layers keep only their last state."""
+        self._open()
+        return not (self.lib.llama_model_is_recurrent(self.pointer) or self.lib.llama_model_is_hybrid(self.pointer))
+
     def is_control(self, token: int) -> bool:
-        self._check_token(token)
+        self.check_token(token)
         return self.lib.llama_vocab_is_control(self.vocab, token)
 
     @functools.cached_property
@@ -177,7 +210,7 @@ class Model:
 
         Control tokens have no bytes unless ``special`` is set, which renders their names.
         """
-        self._check_token(token)
+        self.check_token(token)
         capacity = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(capacity)
@@ -216,11 +249,28 @@ class Model:
         token = getter(self.vocab)
         return None if token == NO_TOKEN else token
 
-    def _check_token(self, token: int) -> None:
+    def check_token(self, token: int) -> None:
+        """Raises ModelError for an id outside the vocabulary."""
         # C throws through ctypes on an id outside the vocabulary, which ends the process.
         self._open()
         if not 0 <= token < self.n_vocab:
             raise ModelError(f"token {token} is outside the vocabulary of {self.n_vocab}")
+
+
+def _choose_gpus(lib: Any, params: Any, tensor_split: Sequence[float] | None, main_gpu: int | None) -> None:
+    if tensor_split is not None:
+        most = lib.llama_max_devices()
+        if main_gpu is not None:
+            raise ModelError("a model goes to one main GPU or is split, not both", "leave one out")
+        if not 0 < len(tensor_split) <= most or not all(0 <= share < math.inf for share in tensor_split):
+            raise ModelError(
+                f"{list(tensor_split)} is no split over GPUs", f"give 1 to {most} shares, none of them negative"
+            )
+        params.tensor_split = (ctypes.c_float * most)(*tensor_split)  # llama.cpp reads that many, and copies them
+    if main_gpu is not None:
+        if main_gpu < 0:
+            raise ModelError(f"there is no GPU {main_gpu}", "GPUs are counted from 0")
+        params.split_mode, params.main_gpu = lib.LLAMA_SPLIT_MODE_NONE, main_gpu
 
 
 def first_reason(log: str) -> str:

@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from convert.errors import EdgeError
@@ -101,6 +102,9 @@ RANGES: dict[str, tuple[float, float]] = {
 WHOLE = {"top_k", "penalty_last_n"}
 
 
+NO_BIAS: Mapping[int, float] = MappingProxyType({})
+
+
 class Sampler:
     """The chain for one sequence; it remembers the tokens it drew. A context manager.
 
@@ -108,12 +112,17 @@ class Sampler:
     the advised values were found with it; llama.cpp's own tools put the temperature last.
     """
 
-    def __init__(self, model: Model, sampling: Sampling, prompt: Iterable[int] = ()) -> None:
+    def __init__(
+        self, model: Model, sampling: Sampling, prompt: Iterable[int] = (), bias: Mapping[int, float] = NO_BIAS
+    ) -> None:
+        """``bias`` is added to the logits of tokens; minus infinity forbids one."""
         lib = self._lib = model.lib
         params = lib.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain: Any = lib.llama_sampler_chain_init(params)
         self._free = weakref.finalize(self, lib.llama_sampler_free, self._chain)
+        if bias:
+            lib.llama_sampler_chain_add(self._chain, _bias_link(model, bias))
         for link in _links(model, sampling, list(prompt)):
             lib.llama_sampler_chain_add(self._chain, link)
 
@@ -140,6 +149,14 @@ class Sampler:
         if not self._free.alive:
             raise ValueError("the sampler is closed")
         return self._chain
+
+
+def _bias_link(model: Model, bias: Mapping[int, float]) -> Any:
+    lib = model.lib
+    for token in bias:
+        model.check_token(token)
+    entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(*one) for one in bias.items()))
+    return lib.llama_sampler_init_logit_bias(model.n_vocab, len(bias), entries)
 
 
 def _links(model: Model, s: Sampling, prompt: list[int]) -> Iterable[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from convert.pipeline import convert
-from edge.generate import prompt_tokens
 from edge.llama.model import Model
+from edge.prompt import prompt_tokens
 from tests.checkpoints import FAMILIES, edit_json, read_json
 from tests.convert.small import build_small, is_nested
 

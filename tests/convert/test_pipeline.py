@@ -173,14 +173,7 @@ convert(Path(sys.argv[1]), {"Q4_K_M": Path(sys.argv[2])}, threads=2)
 
 def start_child(checkpoint: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", CHILD, str(checkpoint), str(out)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts if os.name != "nt" else None
-    )
-
-
-def heed_interrupts() -> None:
-    """A program started in the background of a shell inherits that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_killed_at_any_moment_the_name_holds_the_old_file_or_the_new_one(tmp_path: Path) -> None:

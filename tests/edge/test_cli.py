@@ -194,7 +194,6 @@ def test_ctrl_c_says_what_was_kept(home: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "edge", "convert", str(folder), "--no-check"],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )
     partial = home / "models" / "big" / "big-Q4_K_M.gguf.partial"
     deadline = time.monotonic() + 30

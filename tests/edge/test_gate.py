@@ -16,8 +16,11 @@ import pytest
 from convert.pipeline import convert
 from edge import gate, gate_checks, machine
 from edge.errors import GateError
-from edge.generate import Piece
+from edge.llama.batch import Batch
+from edge.llama.context import Context
+from edge.llama.model import Model
 from tests.checkpoints import edit_json, read_json, write_json
+from tests.edge import tiny_gguf
 
 
 @pytest.fixture
@@ -124,24 +127,73 @@ def test_logits_that_are_no_numbers(checkpoint: Path) -> None:
     assert "finite" in refused(checkpoint)
 
 
-class Answering:
-    def __init__(self, *pieces: tuple[int, str]) -> None:
-        self.pieces = [Piece(*piece) for piece in pieces]
-
-    def __iter__(self) -> Iterator[Piece]:
-        return iter(self.pieces)
-
-
 @pytest.mark.parametrize(
-    ("pieces", "says"),
-    [((), "is empty"), (((7, " "), (8, "\n")), "is empty"), (((7, "G"),) * 8, "over and over")],
+    ("texts", "says"), [([], "is empty"), ([b" ", b"\n"], "is empty"), ([b"G"] * 8, "over and over")]
 )
-def test_answers_that_are_none(monkeypatch: pytest.MonkeyPatch, pieces: Any, says: str) -> None:
-    monkeypatch.setattr(gate_checks, "generate", lambda *_, **__: Answering(*pieces))
+def test_answers_that_are_none(monkeypatch: pytest.MonkeyPatch, texts: list[bytes], says: str) -> None:
+    kinds = sorted(set(texts))
+    monkeypatch.setattr(gate_checks, "greedy_answer", lambda *_: [kinds.index(text) for text in texts])
     monkeypatch.setattr(gate_checks, "prompt_tokens", lambda *_: [1])
-    model: Any = type("Model", (), {"chat_template": "x"})
+    model: Any = type("Model", (), {"chat_template": "x", "token_bytes": staticmethod(kinds.__getitem__)})
     with pytest.raises(gate_checks.CheckFailed, match=says):
         gate_checks.check_answer(model, None)  # type: ignore[arg-type]
+
+
+# --- the plain loop, which the engine's tests compare with
+
+
+PROMPT = [100, 120, 140, 160]
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    with Model(tiny_gguf.write(tmp_path_factory.mktemp("gate") / "tiny.gguf")) as model:
+        yield model
+
+
+def greedy_anew(context: Context, prompt: list[int], n: int) -> list[int]:
+    """Decodes everything anew for each token, and takes the best."""
+    tokens = list(prompt)
+    for _ in range(n):
+        context.memory_clear()
+        with Batch(len(tokens)) as batch:
+            for pos, token in enumerate(tokens):
+                batch.add(token, pos, want_logits=pos == len(tokens) - 1)
+            context.decode(batch)
+        tokens.append(int(np.argmax(context.logits(len(tokens) - 1))))
+    return tokens[len(prompt) :]
+
+
+def test_the_answer_is_the_best_token_each_time(random_model: Model) -> None:
+    with Context(random_model, 256, threads=1) as context:
+        want = greedy_anew(context, PROMPT, 12)
+        assert not random_model.end_tokens & set(want)
+        assert gate_checks.greedy_answer(random_model, context, PROMPT, 12) == want
+        assert gate_checks.greedy_answer(random_model, context, PROMPT, 12) == want, "one context answers again"
+
+
+def test_a_prompt_in_chunks_gives_the_same_answer(random_model: Model) -> None:
+    prompt = [i % 250 for i in range(100)]
+    with Context(random_model, 256, threads=1) as context:
+        want = gate_checks.greedy_answer(random_model, context, prompt, 8)
+    with Context(random_model, 256, n_batch=32, n_ubatch=32, threads=1) as narrow:
+        assert gate_checks.greedy_answer(random_model, narrow, prompt, 8) == want
+
+
+def test_an_end_token_ends_the_answer(random_model: Model, tmp_path: Path) -> None:
+    with Context(random_model, 256, threads=1) as context:
+        want = greedy_anew(context, PROMPT, 3)
+    path = tiny_gguf.write(tmp_path / "end.gguf", {"tokenizer.ggml.eos_token_id": want[2]})
+    with Model(path) as model, Context(model, 256, threads=1) as context:
+        assert gate_checks.greedy_answer(model, context, PROMPT, 50) == want[:2]
+
+
+def test_a_prompt_and_an_answer_too_long_for_the_context(random_model: Model) -> None:
+    """A template that renders a book must not end the process in C."""
+    with Context(random_model, 256, threads=1) as context:
+        assert len(gate_checks.greedy_answer(random_model, context, [100] * 250, 50)) <= 6
+        with pytest.raises(gate_checks.CheckFailed, match="256 tokens, the context 256"):
+            gate_checks.greedy_answer(random_model, context, [100] * 256, 50)
 
 
 def test_file_that_does_not_load(checkpoint: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.chat.template import TemplateError
 from edge.gate_reference import Reference, open_reference
-from edge.generate import prompt_tokens
 from edge.llama.model import Model
+from edge.prompt import prompt_tokens
+from tests.edge import tiny_gguf
+from tests.edge.tiny_gguf import IM_END, IM_START
 from tests.tokenizer_files import KINDS, TEXT
 
 Message = dict[str, str]
@@ -88,3 +91,23 @@ def test_the_other_prompts(name: str, talk: list[str], want: str, tmp_path: Path
     messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(talk)]
     with Model(KINDS[name].gguf(tmp_path), vocab_only=True) as model:
         assert prompt_tokens(model, messages) == open_reference(tmp_path).encode_markup(want)
+
+
+def test_only_the_templates_own_control_texts_become_control_tokens(tmp_path: Path) -> None:
+    with Model(tiny_gguf.write(tmp_path / "tiny.gguf"), vocab_only=True) as model:
+        tokens = prompt_tokens(model, [{"role": "user", "content": " 你好<|im_end|> "}])
+        text = model.tokenize("user\n你好<|im_end|>")
+        assert IM_END not in text
+        assert tokens == [IM_START, *text, IM_END, *model.tokenize("\n"), IM_START, *model.tokenize("assistant\n")]
+        harmless = [{"role": "user", "content": "hi"}]
+        turn = "<|im_start|>user\nhi<|im_end|>\n"
+        whole = model.tokenize(turn + "<|im_start|>assistant\n", parse_special=True)
+        assert prompt_tokens(model, harmless) == whole
+        turn_tokens = model.tokenize(turn, parse_special=True)
+        assert prompt_tokens(model, harmless, add_generation_prompt=False) == turn_tokens
+
+
+def test_a_template_that_is_broken(tmp_path: Path) -> None:
+    changes = {"tokenizer.chat_template": "{% for %}"}
+    with Model(tiny_gguf.write(tmp_path / "t.gguf", changes), vocab_only=True) as model, pytest.raises(TemplateError):
+        prompt_tokens(model, [{"role": "user", "content": "hi"}])

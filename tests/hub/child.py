@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -34,10 +33,8 @@ def environment(home: Path, hubs: Sequence[Double], **more: str) -> dict[str, st
 
 
 def start(command: Sequence[str], env: dict[str, str], **kwargs: Any) -> subprocess.Popen[str]:
-    # A background job inherits that SIGINT is ignored.
-    reset = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=env, encoding="utf-8", preexec_fn=reset, **pipes, **kwargs)
+    return subprocess.Popen(command, env=env, encoding="utf-8", **pipes, **kwargs)
 
 
 def wait_until(met: Callable[[], bool], child: subprocess.Popen[str]) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 NAME = "llama_cpp_python-0.3.36"
@@ -24,8 +24,7 @@ def llama_cpp_source() -> Path:
         archive = CACHE / f"{NAME}.tar.gz"
         if not archive.is_file():
             download(NAME.replace("_python-", "-python==").replace("_", "-"))
-        with tarfile.open(archive) as tar:
-            tar.extractall(CACHE, filter="data")
+        shutil.unpack_archive(archive, CACHE)
     return checked(unpacked)
 
 

@@ -21,8 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from convert.errors import EdgeError
 from convert.pipeline import convert
 from edge.chat.template import ChatTemplate
-from edge.generate import prompt_tokens
 from edge.llama.model import Model
+from edge.prompt import prompt_tokens
 from tests.checkpoints import build, edit_json, read_json
 from tests.oracle.conversations import (
     ANSWER,

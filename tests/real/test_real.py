@@ -54,7 +54,7 @@ def test_it_passes_the_gate(files: dict[str, Path]):
 
 def test_it_answers_in_chinese(files: dict[str, Path]):
     """Through the command a person types."""
-    command = [sys.executable, "-m", "edge", "run", str(files["Q4_K_M"]), "请用中文介绍一下北京。"]
+    command = [sys.executable, "-m", "edge", "run", str(files["Q4_K_M"]), "请用中文介绍一下北京。", "-n", "256"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(re.findall("[\u4e00-\u9fff]", done.stdout)) > 20, done.stdout

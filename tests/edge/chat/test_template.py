@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edge.chat.guard import MARKS
 from edge.chat.template import ChatTemplate, TemplateError
 
 HELLO = [{"role": "user", "content": "你好"}]
@@ -98,9 +99,41 @@ def test_a_conversation_of_no_messages() -> None:
         ChatTemplate("[gMASK]<sop>{% for m in messages %}{{ m.content }}{% endfor %}").render([])
 
 
-def test_a_message_that_is_only_text() -> None:
-    with pytest.raises(TemplateError, match="made for other messages"):
-        ChatTemplate("{{ messages }}").render(["hello"])  # type: ignore[list-item]
+@pytest.mark.parametrize(
+    ("messages", "complaint"),
+    [
+        ("hello", "a list, got str"),
+        (None, "a list, got NoneType"),
+        ({"role": "user", "content": "x"}, "a list, got dict"),
+        ((one for one in "ab"), "a list, got generator"),
+        (["hello"], r"mapping of role and content, messages\[0\] is 'hello'"),
+        ([{"role": "user", "content": "x"}, {"role": "user", "content": 5}], r"content of messages\[1\] is int"),
+    ],
+)
+def test_messages_that_are_none(messages: Any, complaint: str) -> None:
+    """The template was blamed, in the words of Python's interpreter; a generator was taken for no messages at all."""
+    with pytest.raises(TemplateError, match=complaint):
+        ChatTemplate("{{ messages }}").render(messages)
+    with pytest.raises(TemplateError, match=complaint):
+        ChatTemplate("{{ messages }}").render_segments(messages, ["<|x|>"])
+
+
+def test_messages_that_cannot_be_guarded() -> None:
+    """What was raised was no EdgeError."""
+    nested: Any = "x"
+    for _ in range(5000):
+        nested = [nested]
+    template = ChatTemplate("{{ messages[0].content }}")
+    for content, complaint in ((nested, "too deep"), ("".join(MARKS), "every mark is in use")):
+        with pytest.raises(TemplateError, match=complaint):
+            template.render_segments([{"role": "user", "content": content}], ["<|x|>"])
+
+
+def test_a_variable_may_have_any_name() -> None:
+    """``model`` and ``messages`` are names of parameters on the way to the template."""
+    variables = {"model": 1, "self": 2, "control_texts": 3}
+    found = ChatTemplate("{{ model }}{{ control_texts }}").render_segments([{"role": "user"}], [], **variables)
+    assert "".join(one.text for one in found) == "13"
 
 
 def test_families_without_a_template() -> None:

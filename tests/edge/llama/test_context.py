@@ -131,7 +131,15 @@ def test_cache_types(model: Model, kv_type: str) -> None:
 
 
 def test_settings_that_cannot_be(model: Model) -> None:
-    for settings in ({"n_batch": 0}, {"n_seq_max": 0}, {"n_seq_max": 257}, {"kv_type": "count"}, {"kv_type": "q5_k"}):
+    for settings in (
+        {"n_batch": 0},
+        {"n_seq_max": 0},
+        {"n_seq_max": 257},
+        {"threads": 0},
+        {"threads_batch": 513},
+        {"kv_type": "count"},
+        {"kv_type": "q5_k"},
+    ):
         with pytest.raises(ContextError):
             Context(model, 64, **settings)
     with pytest.raises(ContextError):

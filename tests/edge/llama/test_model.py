@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import math
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -153,3 +155,59 @@ def test_memory_comes_back(tiny_path: Path) -> None:
     for _ in range(30):
         once()
     assert psutil.Process().memory_info().rss - before < 8 << 20
+
+
+@pytest.fixture
+def loads(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The parameters of each load from here on, as C gets them."""
+    load, seen = model.lib.llama_model_load_from_file, []
+
+    def noted(path: bytes, params: Any) -> Any:
+        seen.append(params)
+        return load(path, params)
+
+    monkeypatch.setattr(model.lib, "llama_model_load_from_file", noted)
+    return seen
+
+
+def test_how_weights_are_read(model: Model, tiny_path: Path, loads: list[Any]) -> None:
+    for use_mmap, use_mlock in ((False, False), (True, False), (False, True), (True, True)):
+        with Model(tiny_path, use_mmap=use_mmap, use_mlock=use_mlock) as loaded:
+            assert loaded.n_params == model.n_params
+    lib = model.lib
+    assert [params.load_mode for params in loads] == [
+        lib.LLAMA_LOAD_MODE_NONE,
+        lib.LLAMA_LOAD_MODE_MMAP,
+        lib.LLAMA_LOAD_MODE_MLOCK,
+        lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    ]
+
+
+def test_which_gpus_get_what(model: Model, tiny_path: Path, loads: list[Any]) -> None:
+    most = model.lib.llama_max_devices()
+    shares = [3.0, 1.0][:most]
+    for settings in ({}, {"tensor_split": shares}, {"main_gpu": 0}):
+        Model(tiny_path, **settings).close()
+    plain, split, one = loads
+    assert not plain.tensor_split and plain.split_mode == model.lib.LLAMA_SPLIT_MODE_LAYER
+    assert split.tensor_split[:most] == shares + [0.0] * (most - len(shares))
+    assert (one.split_mode, one.main_gpu) == (model.lib.LLAMA_SPLIT_MODE_NONE, 0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tensor_split": [1.0, -1.0]},
+        {"tensor_split": [math.nan]},
+        {"tensor_split": [math.inf]},
+        {"tensor_split": []},
+        {"tensor_split": [1.0] * 1000},
+        {"main_gpu": -1},
+        {"tensor_split": [1.0], "main_gpu": 0},
+    ],
+    ids=lambda settings: str(settings)[:40],
+)
+def test_gpus_that_cannot_be(tiny_path: Path, loads: list[Any], settings: dict[str, Any]) -> None:
+    with pytest.raises(ModelError):
+        Model(tiny_path, **settings)
+    assert not loads

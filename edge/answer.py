@@ -1,0 +1,114 @@
+"""One answer while it comes: the engine's tokens in, text, thoughts and tool calls out. Knows no threads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from convert.errors import EdgeError
+from edge.chat.output import (
+    Call,
+    CallArguments,
+    CallBegin,
+    CallEnd,
+    Content,
+    Event,
+    Parser,
+    Reasoning,
+    Unfinished,
+    collect,
+)
+from edge.engine.types import Finished, Timings, Token, TokenLogprob
+from edge.text import TextStream
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What came next: content, thoughts, a part of a tool call, or the text of a call that the limit cut off."""
+
+    text: str = ""
+    reasoning: str = ""
+    call: CallBegin | CallArguments | CallEnd | Unfinished | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole answer. ``finish_reason``: stop, length, tool_calls or cancelled; ``stopped``: the stop string found.
+
+    ``tokens`` are all that were generated, but for the one that ended the answer; ``logprobs`` of each, where asked
+    for, None for those that a grammar forced. ``unfinished`` is the text of a tool call that the limit cut off.
+    """
+
+    text: str
+    finish_reason: str
+    timings: Timings
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+    unfinished: str = ""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob | None, ...] = ()
+    stopped: str | None = None
+
+
+class Reader:
+    """Reads one answer. ``cancel`` is called at a stop string; ``result`` or ``error`` is there at the end."""
+
+    def __init__(self, parser: Parser, stops: Sequence[str], cancel: Callable[[], None]) -> None:
+        self.result: Result | None = None
+        self.error: EdgeError | None = None
+        self.cancel = cancel
+        self._parser = parser
+        self._text = TextStream(stops)
+        self._events: list[Event] = []
+        self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob | None] = []
+
+    def feed(self, event: Token | Finished) -> list[Delta]:
+        """What one event of the engine adds. Raises the error that ended the request."""
+        if isinstance(event, Finished):
+            return self._finish(event)
+        if self._text.stopped is not None:  # drawn before the engine heard of it
+            return []
+        self._tokens.append(event.token)
+        self._logprobs.append(event.logprob)
+        found = self._parser.feed(self._text.feed(event.data))
+        if self._text.stopped is not None:
+            self.cancel()
+        return self._keep(found)
+
+    def _finish(self, event: Finished) -> list[Delta]:
+        if event.error is not None:
+            self.error = event.error
+            raise event.error
+        found = self._parser.feed(self._text.finish())
+        stopped = self._text.stopped
+        reason = event.reason if stopped is None else "stop"
+        deltas = self._keep([*found, *self._parser.finish(cut=reason != "stop")])
+        answer = collect(self._events)
+        self.result = Result(
+            answer.content,
+            "tool_calls" if answer.calls and reason == "stop" else reason,
+            dataclasses.replace(event.timings, generated_tokens=len(self._tokens)),
+            answer.reasoning,
+            answer.calls,
+            answer.unfinished,
+            tuple(self._tokens),
+            tuple(self._logprobs) if any(self._logprobs) else (),
+            stopped,
+        )
+        return deltas
+
+    def _keep(self, events: Sequence[Event]) -> list[Delta]:
+        self._events += events
+        return [delta_of(event) for event in events]
+
+
+def delta_of(event: Event) -> Delta:
+    match event:
+        case Content(text):
+            return Delta(text=text)
+        case Reasoning(text):
+            return Delta(reasoning=text)
+        case CallBegin() | CallArguments() | CallEnd() | Unfinished():
+            return Delta(call=event)

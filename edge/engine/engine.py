@@ -1,0 +1,295 @@
+"""The engine: requests in from any thread, tokens out; one thread owns the context."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from convert.errors import EdgeError
+from edge.engine.runner import Drawn, Runner
+from edge.engine.scheduler import Limits, Pace, Work, plan, should_wait
+from edge.engine.sequence import Sequence
+from edge.engine.slots import Slot, cells, find_seat
+from edge.engine.types import EngineError, Event, Finished, FinishReason, Request, RequestError, Token
+from edge.llama.context import Context, NoCacheSpace
+from edge.llama.model import Model
+
+
+@dataclass(frozen=True)
+class Submit:
+    sequence: Sequence
+
+
+@dataclass(frozen=True)
+class Cancel:
+    sequence: Sequence
+
+
+class Close:
+    """Cancel everything and end the thread."""
+
+
+class Ticket:
+    """A request that was taken in. Iterate over it for its tokens and, last, how it finished."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self.request = request
+        self.finished: Finished | None = None
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.cancel = engine.start(request, self._events.put)
+        """End it before the next step; harmless when it has ended. Any thread may call it."""
+
+    def __iter__(self) -> Iterator[Event]:
+        while self.finished is None:
+            event = self._events.get()
+            if isinstance(event, Finished):
+                self.finished = event
+            yield event
+
+    def result(self) -> tuple[list[Token], Finished]:
+        """All tokens, and how it finished. Raises the error that ended it."""
+        tokens = [event for event in self if isinstance(event, Token)]
+        assert self.finished is not None
+        if self.finished.error is not None:
+            raise self.finished.error
+        return tokens, self.finished
+
+
+class Engine:
+    """Continuous batching over one context. A context manager; ``submit`` may be called from any thread.
+
+    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed, or in a
+    forked process.
+    """
+
+    def __init__(self, model: Model, context: Context, limits: Limits | None = None) -> None:
+        self.model, self.context = model, context
+        self.limits = limits or Limits(rows=min(context.n_batch, context.n_ubatch), width=context.n_seq_max)
+        if type(self.limits.width) is not int or self.limits.width < 1:
+            raise EngineError(f"width is a whole number, 1 or more, got {self.limits.width!r}")
+        self.n_ctx = min(self.limits.ctx or context.n_ctx_seq, context.n_ctx_seq)
+        self.pace = Pace()
+        self.slots = [Slot(index) for index in range(context.n_seq_max)]
+        self._runner = Runner(model, context)
+        self._inbox: queue.SimpleQueue[Submit | Cancel | Close] = queue.SimpleQueue()
+        self._waiting: list[Sequence] = []
+        self._active: list[Sequence] = []
+        self._steps = itertools.count(1)
+        self._step = 0
+        self._failure: EdgeError | None = None
+        self._closed = False
+        self._sending = threading.Lock()  # no request comes behind Close, where nobody would answer it
+        self._thread = threading.Thread(target=self._run, name="edge-engine", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)  # before what the thread works on is freed at exit: what came last goes first
+
+    # --- for callers
+
+    def submit(self, request: Request) -> Ticket:
+        """Take in a request. Raises RequestError for one that can never fit, with both numbers, or names tokens that
+        the model does not have."""
+        return Ticket(self, request)
+
+    def start(self, request: Request, deliver: Callable[[Event], object]) -> Callable[[], None]:
+        """``submit`` for who waits in another way: ``deliver`` is called for each event, by the engine's thread, and
+        must not block. Returns what cancels the request."""
+        if len(request.tokens) >= self.n_ctx:
+            raise RequestError(
+                f"the prompt has {len(request.tokens)} tokens, the context {self.n_ctx}",
+                "send less text or raise the context length",
+            )
+        for token in (*request.tokens, *request.logit_bias):
+            if not 0 <= token < self.model.n_vocab:
+                raise RequestError(f"token {token} is outside the vocabulary of {self.model.n_vocab}")
+        sequence = Sequence(request, deliver)
+        self.send(Submit(sequence))
+        # Without the lock: the collector may call it in a thread that holds it.
+        return lambda: self._inbox.put(Cancel(sequence))
+
+    def send(self, message: Submit) -> None:
+        """Hand a request to the thread. Raises what ended the engine, if it has ended."""
+        with self._sending:
+            if self._closed or self._failure:
+                raise self._failure or EngineError("the engine is closed")
+            if not self._thread.is_alive():
+                raise EngineError("a forked process has no engine", "make it there, or start the process by spawn")
+            self._inbox.put(message)
+
+    def close(self) -> None:
+        """Cancel what is at work, end the thread, free the batch; the context is the caller's."""
+        with self._sending:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(Close())
+        self._thread.join()  # also for who comes second: what the thread works on may be freed afterwards
+        self._runner.close()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while self._receive():
+                self._admit()
+                if work := plan(self._active, self.pace, self.limits, self._step):
+                    self._step = next(self._steps)
+                    for drawn in self._compute(work):
+                        self._deliver(drawn)
+                if not self._active and not self._waiting:
+                    self._check_idle()
+                    self.pace.forget_slow(self.limits.step or math.inf)
+        except BaseException as error:  # nobody may wait for ever; a panic of a library in Rust is no Exception
+            self._failure = error if isinstance(error, EdgeError) else unforeseen(error)
+            for sequence in [*self._active, *self._waiting]:
+                self._finish(sequence, "error", self._failure)
+            while not isinstance(message := self._inbox.get(), Close):
+                if isinstance(message, Submit):
+                    self._finish(message.sequence, "error", self._failure)
+
+    def _receive(self) -> bool:
+        """Take in messages, waiting for one only when there is nothing to do. False: the engine is to end."""
+        while True:
+            idle = not self._active and not self._waiting
+            try:
+                message = self._inbox.get(block=idle)
+            except queue.Empty:
+                return True
+            match message:
+                case Submit(sequence):
+                    self._waiting.append(sequence)
+                case Cancel(sequence):
+                    if sequence in self._active or sequence in self._waiting:
+                        self._finish(sequence, "cancelled")
+                case Close():
+                    for sequence in [*self._active, *self._waiting]:
+                        self._finish(sequence, "cancelled")
+                    return False
+
+    def _admit(self) -> None:
+        """Give slots to waiting requests: conversations first, then side requests, each in order of arrival."""
+        separate = self.limits.chunk is not None
+        for sequence in sorted(self._waiting, key=lambda sequence: sequence.request.side):
+            seat = find_seat(
+                self.slots, sequence.tokens, side=sequence.request.side, reuse=not separate, cuts=self.model.can_cut
+            )
+            if seat is None:
+                return
+            if not separate and should_wait(sequence.tokens, self._active, seat.reused):
+                continue
+            if self._active and not self._has_room(sequence, seat.reused):
+                return
+            reused = self._runner.begin(sequence, seat)
+            self._waiting.remove(sequence)
+            slot = seat.slot
+            slot.tokens = seat.source.tokens[:reused]
+            slot.owner, slot.side, slot.used = sequence, sequence.request.side, self._step
+            sequence.slot, sequence.n_past = slot.index, reused
+            if not sequence.admitted:
+                sequence.admitted, sequence.cached = time.monotonic(), min(reused, sequence.n_prompt)
+            self._active.append(sequence)
+
+    def _has_room(self, sequence: Sequence, reused: int) -> bool:
+        """Whether the cache can take its prompt beside what is at work; idle slots would be emptied for it."""
+        busy = [slot for slot in self.slots if slot.owner is not None]
+        coming = sum(other.n_pending for other in self._active)
+        return cells(busy) + coming + len(sequence.tokens) - reused < self.context.n_ctx
+
+    def _compute(self, work: list[Work]) -> list[Drawn]:
+        """The step; where the cache is full, after making room in it."""
+        while work:
+            depth = next((one.sequence.n_past for one in work if not one.sequence.n_generated), 0)
+            try:
+                started = time.monotonic()
+                drawn = self._runner.run(work, self.slots)
+            except NoCacheSpace:
+                work = self._make_room(work)
+                continue
+            decode_rows = sum(one.count for one in work if one.sequence.n_generated)
+            rows = sum(one.count for one in work)
+            self.pace.saw(decode_rows, rows - decode_rows, time.monotonic() - started, depth)
+            return drawn
+        return []
+
+    def _make_room(self, work: list[Work]) -> list[Work]:
+        """Empty the idle slot that was used longest ago; without one, set the youngest request back to the queue, or
+        end it for ``length`` if it is alone. Returns the work that remains."""
+        idle = [slot for slot in self.slots if slot.owner is None and slot.tokens]
+        if idle:
+            self._runner.forget(min(idle, key=lambda slot: slot.used))
+            return work
+        youngest = max(self._active, key=lambda sequence: sequence.admitted)
+        if len(self._active) == 1:
+            self._finish(youngest, "length")
+        else:
+            self._release(youngest)
+            youngest.n_past = 0
+            self._waiting.insert(0, youngest)
+        return [one for one in work if one.sequence is not youngest]
+
+    def _deliver(self, drawn: Drawn) -> None:
+        """Hand a token on, or end the request by it."""
+        sequence, request = drawn.sequence, drawn.sequence.request
+        if drawn.token is None:
+            self._finish(sequence, "error", drawn.error)
+            return
+        token = drawn.token.token
+        now = time.monotonic()
+        if not sequence.n_generated:
+            sequence.first_token = now
+        sequence.last_token = now
+        if token in request.stop_tokens or (token in self.model.end_tokens and not request.ignore_eos):
+            self._finish(sequence, "stop")
+            return
+        for one in (drawn.token, *drawn.forced):
+            sequence.tokens.append(one.token)
+            try:
+                sequence.deliver(one)
+            except Exception:  # who asked is gone
+                self._finish(sequence, "cancelled")
+                return
+            if sequence.n_generated == request.max_tokens or len(sequence.tokens) >= self.n_ctx:
+                self._finish(sequence, "length")
+                return
+
+    def _finish(self, sequence: Sequence, reason: FinishReason, error: EdgeError | None = None) -> None:
+        self._release(sequence)
+        self._runner.end(sequence)
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+        with contextlib.suppress(Exception):  # the same
+            sequence.deliver(Finished(reason, sequence.timings(), error))
+
+    def _release(self, sequence: Sequence) -> None:
+        """Give the slot back; its tokens stay resident."""
+        if sequence.slot is not None:
+            slot = self.slots[sequence.slot]
+            slot.owner, slot.used = None, self._step
+            sequence.slot = None
+        if sequence in self._active:
+            self._active.remove(sequence)
+
+    def _check_idle(self) -> None:
+        """Nobody is at work: every slot is free, and the cache holds what the slots say. Raises EngineError."""
+        for slot in self.slots:
+            last = self.context.memory_last(slot.index)
+            if slot.owner is not None or last != len(slot.tokens) - 1:
+                raise EngineError(f"slot {slot.index} is out of step with the cache", "this is a bug: report it")
+
+
+def unforeseen(error: BaseException) -> EngineError:
+    failure = EngineError(f"the engine failed: {error!r}", "load the model again; if that fails too, report it")
+    failure.__cause__ = error  # for --debug
+    return failure

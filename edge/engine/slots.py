@@ -1,0 +1,77 @@
+"""Slots: the sequences of the cache, and whose tokens each of them holds. Decides; touches no cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+from edge.engine.sequence import Sequence
+
+
+@dataclass
+class Slot:
+    """``tokens`` are resident at positions 0, 1, …; ``owner`` is the request at work in it; ``used`` a step number."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    owner: Sequence | None = None
+    side: bool = False
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a request begins: ``slot`` with ``reused`` tokens that ``source`` holds, which may be the same slot."""
+
+    slot: Slot
+    source: Slot
+    reused: int
+
+
+def common_prefix(a: Tokens[int], b: Tokens[int]) -> int:
+    """How many tokens two lists begin with alike."""
+    shortest = min(len(a), len(b))
+    low, high = 0, shortest  # slices compare at C's speed
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def find_seat(
+    slots: list[Slot], tokens: list[int], *, side: bool, reuse: bool = True, cuts: bool = True
+) -> Seat | None:
+    """A free slot for a request, with the longest resident prefix of any slot; None when every slot has an owner.
+
+    The last token is always computed: its logits are wanted. A request that goes on from all that a slot holds does so
+    there; else the prefix is copied, and what the other slot holds stays, unless there is no second free slot. A side
+    request takes an empty slot or another side request's before a conversation's. Without ``cuts`` the model cannot
+    forget the end of a sequence, and only whole ones are of use.
+    """
+    free = [slot for slot in slots if slot.owner is None]
+    if not free:
+        return None
+    oldest = min(free, key=lambda slot: (bool(slot.tokens) and not (side and slot.side), bool(slot.tokens), slot.used))
+    wanted = tokens[:-1]
+
+    def usable(slot: Slot) -> int:
+        common = common_prefix(slot.tokens, wanted) if reuse else 0
+        return common if cuts or common == len(slot.tokens) else 0
+
+    lengths = {slot.index: usable(slot) for slot in slots}
+    source = max(slots, key=lambda slot: (lengths[slot.index], slot.owner is None, slot.used))
+    reused = lengths[source.index]
+    if not reused:
+        return Seat(oldest, oldest, 0)
+    goes_on = reused == len(source.tokens) and not (side and len(free) > 1)
+    in_place = source.owner is None and (source is oldest or goes_on)
+    return Seat(source if in_place else oldest, source, reused)
+
+
+def cells(slots: list[Slot]) -> int:
+    """Cells of the cache in use, where slots that begin alike share them."""
+    lists = sorted(slot.tokens for slot in slots)
+    return sum(len(one) - common_prefix(one, before) for one, before in zip(lists, [[], *lists], strict=False))
