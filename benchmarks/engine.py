@@ -57,6 +57,7 @@ EXPLAINED = {
     "tg32 deep auto": "the same behind 1,024 tokens",
     "tg2": "2 at once, ours unsampled/llama-batched-bench",
     "tg4": "4 at once, ours unsampled/llama-batched-bench",
+    "tg4 auto": "the same with the peer's own choice of attention",
     "greedy": "decode, ours greedy/llama-bench",
     "python1_ms": "Python a step, 1 sequence, median, ms",
     "python1_mean_ms": "mean",
@@ -86,6 +87,7 @@ def measure(path: Path, threads: int, run: int) -> dict[str, float]:
         "tg32 deep auto": lambda: peer_bench.decode(path, threads, WIDE_ANSWER, DEEP, flash_attn="auto"),
         "tg2": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 2),
         "tg4": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4),
+        "tg4 auto": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4, flash_attn="auto"),
     }
     found: dict[str, float] = {}
     mine: dict[str, dict[str, float]] = {}
