@@ -5,8 +5,8 @@
 MODEL is the real Qwen2.5-Coder-0.5B-Instruct at Q4_0 unless given, converted here from tests/real/fetch.py's
 checkpoint. The peer is llama-bench and llama-batched-bench from the source that llama-cpp-python ships, compiled for
 this machine. Both sides: the CPU alone, KV cache f16, micro-batches of 512, flash attention off, which is edge.Engine's
-choice on CPUs; rows named "auto" let the peer choose as it is shipped, which means on. The cache is laid out as each
-ships it: ours is one for all sequences, llama-batched-bench's is apart for each.
+choice on CPUs; rows named "auto" let the peer choose as it is shipped, which means on. The cache of
+each sequence is apart, on both sides.
 
 One run measures everything once, the peer and ours one after the other, the other first in the next run; a ratio is of
 one run, and printed is the median of them.
@@ -57,6 +57,7 @@ EXPLAINED = {
     "tg32 deep auto": "the same behind 1,024 tokens",
     "tg2": "2 at once, ours unsampled/llama-batched-bench",
     "tg4": "4 at once, ours unsampled/llama-batched-bench",
+    "tg4 auto": "the same with the peer's own choice of attention",
     "greedy": "decode, ours greedy/llama-bench",
     "python1_ms": "Python a step, 1 sequence, median, ms",
     "python1_mean_ms": "mean",
@@ -86,6 +87,7 @@ def measure(path: Path, threads: int, run: int) -> dict[str, float]:
         "tg32 deep auto": lambda: peer_bench.decode(path, threads, WIDE_ANSWER, DEEP, flash_attn="auto"),
         "tg2": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 2),
         "tg4": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4),
+        "tg4 auto": lambda: peer_bench.batched(path, threads, WIDE_PROMPT, WIDE_ANSWER, 4, flash_attn="auto"),
     }
     found: dict[str, float] = {}
     mine: dict[str, dict[str, float]] = {}

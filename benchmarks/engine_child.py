@@ -54,7 +54,7 @@ class Bench:
         """A warm engine with an empty cache, as edge.Engine makes it; ``step`` as in Limits."""
         options = {"threads": self.threads, "threads_batch": self.threads, "kv_type": "f16", "flash_attn": False}
         with Context(
-            self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, kv_unified=True, **options
+            self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, kv_unified=False, **options
         ) as context:
             limits = Limits(ROWS, SLOTS, step, ctx=CELLS)
             with Engine(self.model, context, limits) as engine:

@@ -53,10 +53,10 @@ def single(model: Path, threads: int, sizes: Sequence[str], flash_attn: str = FL
     return float(test["avg_ts"])
 
 
-def batched(model: Path, threads: int, prompt: int, answer: int, width: int) -> float:
+def batched(model: Path, threads: int, prompt: int, answer: int, width: int, flash_attn: str = FLASH_ATTN) -> float:
     """llama-batched-bench: tokens/s of ``width`` answers at once, after prompts of their own."""
     sizes = ["-npp", str(prompt), "-ntg", str(answer), "-npl", str(width), "-c", str(width * (prompt + answer))]
-    options = [*sizes, "-fa", FLASH_ATTN, "-tb", str(threads), "-fit", "off", "--output-format", "jsonl"]
+    options = [*sizes, "-fa", flash_attn, "-tb", str(threads), "-fit", "off", "--output-format", "jsonl"]
     lines = [line for line in run("llama-batched-bench", model, threads, options).splitlines() if line.startswith("{")]
     (test,) = map(json.loads, lines)
     return float(test["speed_tg"])

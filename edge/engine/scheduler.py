@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from edge.engine.sequence import Sequence
 from edge.engine.slots import common_prefix
@@ -60,6 +60,8 @@ class Pace:
     def width(self, decoding: int) -> int:
         """How many of ``decoding`` sequences to put into a step: all, or the knee of this model on this machine, past
         which more of them at once give fewer tokens a second. A width that was never seen is tried."""
+        if decoding <= GROUP:
+            return decoding
         widths = [decoding, *(GROUP << power for power in range(8) if GROUP << power < decoding)]
         return max(widths, key=lambda width: self.rate(width) * (1 if width < decoding else WIDER_IS_FAIRER))
 
@@ -130,13 +132,14 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         if prefilling and (turn % 2 == 0 or not decoding):
             first = prefilling[0]
             return [Work(first, min(limits.chunk - first.n_past % limits.chunk, first.n_pending))]
-        return decodes(decoding, replace(limits, width=1), turn // 2 if prefilling else turn)
-    work = decodes(decoding, replace(limits, width=pace.width(min(limits.width, len(decoding)))), turn)
+        return decodes(decoding, 1, limits.rows, turn // 2 if prefilling else turn)
+    work = decodes(decoding, pace.width(min(limits.width, len(decoding))), limits.rows, turn)
+    if not prefilling:
+        return work
     rows = sum(one.count for one in work)
     room = limits.rows - rows
     if limits.step is not None:
-        depth = prefilling[0].n_past if prefilling else 0
-        room = min(room, pace.prefill_rows(rows, limits.step, depth, limits.rows))
+        room = min(room, pace.prefill_rows(rows, limits.step, prefilling[0].n_past, limits.rows))
     for sequence in prefilling:
         count = min(room, sequence.n_pending)
         if count < sequence.n_pending:
@@ -148,10 +151,11 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
     return work
 
 
-def decodes(decoding: list[Sequence], limits: Limits, turn: int) -> list[Work]:
-    """The pending tokens of those whose turn it is: one of each, and of the forced ones as many as the batch takes."""
-    chosen = rotated(decoding, min(limits.width, limits.rows), turn)
-    spare, work = limits.rows - len(chosen), []
+def decodes(decoding: list[Sequence], width: int, rows: int, turn: int) -> list[Work]:
+    """The pending tokens of those whose turn it is: one of each, and of the forced ones as many as a batch of ``rows``
+    takes."""
+    chosen = rotated(decoding, min(width, rows), turn)
+    spare, work = rows - len(chosen), []
     for sequence in chosen:
         count = min(sequence.n_pending, 1 + spare)
         spare -= count - 1
