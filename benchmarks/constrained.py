@@ -21,9 +21,7 @@ written the same text. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import queue
 import statistics
 import time
@@ -31,7 +29,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -40,6 +37,7 @@ import numpy as np
 from benchmarks.convert import machine
 from benchmarks.engine import default_model
 from benchmarks.engine_child import GREEDY, Bench
+from benchmarks.options import heading, parser
 from benchmarks.steps import recorded
 from edge.constrain import Constraint, ConstraintSpec, Grammars
 from edge.engine.engine import Engine
@@ -219,20 +217,10 @@ def row(side: str, answers: list[Answer]) -> str:
     return f"{side:7} {middle['seconds']:.3f} s: {parts}; {middle['tokens']} tokens in {middle['steps']} steps{mask}"
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times decoding a JSON document with and without a grammar.")
-    parser.add_argument("model", type=Path, nargs="?", help="a GGUF file")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse()
+    options = parser("Times decoding a JSON document with and without a grammar.").parse_args()
     path = options.model or default_model()
-    print(
-        f"{machine()}; {options.threads} threads, {options.runs} runs; Python {platform.python_version()}; {path.name}"
-    )
+    print(f"{heading(options)}; {path.name}")
     text = json.dumps(DOCUMENT, ensure_ascii=False, separators=(",", ":"))
     answers: dict[str, list[Answer]] = defaultdict(list)
     with Model(path) as model, Bench(model, options.threads).engine(Limits.step) as engine:

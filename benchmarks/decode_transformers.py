@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from typing import Any
 
 from benchmarks.convert import ROOT, machine
 from benchmarks.engine import default_model
+from benchmarks.options import heading, parser
 from edge.api import Engine
 from edge.engine.types import rate
 from tests.real.fetch import real_checkpoint
@@ -97,12 +97,9 @@ def in_a_process(side: str, path: Path, threads: int) -> float:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times greedy decoding against transformers in bf16.")
-    parser.add_argument("model", type=Path, nargs="?", help="a GGUF file of the same model")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--side", choices=SIDES, help="measure this side once, in this process; print tokens/s")
-    return parser.parse_args()
+    made = parser("Times greedy decoding against transformers in bf16.", runs=3)
+    made.add_argument("--side", choices=SIDES, help="measure this side once, in this process; print tokens/s")
+    return made.parse_args()
 
 
 def main() -> None:
@@ -111,10 +108,7 @@ def main() -> None:
     if options.side:
         print(transformers_rate(options.threads) if options.side == THEIRS else engine_rate(path, options.threads))
         return
-    print(
-        f"{machine()}; {options.threads} threads, {options.runs} runs; Python {platform.python_version()}; "
-        f"torch {version('torch')}, transformers {version('transformers')}; {path.name}"
-    )
+    print(f"{heading(options)}; torch {version('torch')}, transformers {version('transformers')}; {path.name}")
     rates: dict[str, list[float]] = defaultdict(list)
     for run in range(options.runs):
         for side in SIDES if run % 2 else reversed(SIDES):

@@ -30,9 +30,7 @@ The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -42,6 +40,7 @@ from pathlib import Path
 from benchmarks import peer_bench
 from benchmarks.convert import machine
 from benchmarks.engine_child import ANSWER, DEEP, PROMPT, WIDE_ANSWER, WIDE_PROMPT
+from benchmarks.options import heading, parser
 from tests.oracle.source import CACHE
 from tests.real.fetch import real_checkpoint
 
@@ -122,21 +121,11 @@ def default_model() -> Path:
     return path
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times the engine against llama-bench and llama-batched-bench.")
-    parser.add_argument("model", type=Path, nargs="?", help="a GGUF file")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse()
+    options = parser("Times the engine against llama-bench and llama-batched-bench.").parse_args()
     peer_bench.build(options.threads)
     path = options.model or default_model()
-    print(
-        f"{machine()}; {options.threads} threads, {options.runs} runs; Python {platform.python_version()}; {path.name}"
-    )
+    print(f"{heading(options)}; {path.name}")
     print("medians (and smallest to largest); the clocks are in the docstring", flush=True)
     runs: dict[str, list[float]] = defaultdict(list)
     for run in range(options.runs):

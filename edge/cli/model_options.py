@@ -80,7 +80,7 @@ ENGINE = (
     click.option("-t", "--threads", type=threads, help="Threads (default: the physical cores)."),
     click.option("-tb", "--threads-batch", type=threads, help="Threads that read prompts (default: as --threads)."),
     click.option("-ngl", "--gpu-layers", type=GpuLayers(), help="Layers on GPUs (default: auto, what fits there)."),
-    click.option("-ts", "--tensor-split", type=Shares(), help="Share of each GPU, as 3,1 (default: what is free)."),
+    click.option("-ts", "--tensor-split", type=Shares(), help="Share of each GPU, as 3,1 (default: by their room)."),
     click.option("-mg", "--main-gpu", type=click.IntRange(0), help="Only this GPU, counted from 0."),
     click.option(
         "-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), callback=switch, help="Flash attention."
