@@ -127,7 +127,6 @@ ODD = {
     "odd-role": Conversation([ASK, {"role": "critic", "content": "hm"}]),
     "no-content": Conversation([ASK, {"role": "assistant"}, AGAIN]),
     "content-none": Conversation([{"role": "user", "content": None}]),
-    "content-number": Conversation([{"role": "user", "content": 7}]),
     "content-parts": Conversation(
         [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "!"}]}]
     ),
