@@ -53,9 +53,7 @@ class Bench:
     def engine(self, step: float | None) -> Iterator[Engine]:
         """A warm engine with an empty cache, as edge.Engine makes it; ``step`` as in Limits."""
         options = {"threads": self.threads, "threads_batch": self.threads, "kv_type": "f16", "flash_attn": False}
-        with Context(
-            self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, kv_unified=False, **options
-        ) as context:
+        with Context(self.model, SLOTS * CELLS, n_batch=ROWS, n_ubatch=ROWS, n_seq_max=SLOTS, **options) as context:
             limits = Limits(ROWS, SLOTS, step, ctx=CELLS)
             with Engine(self.model, context, limits) as engine:
                 engine.submit(self.request(self.tokens(PROMPT), 1)).result()

@@ -114,7 +114,6 @@ class Engine:
                 threads_batch=threads_batch,
                 flash_attn=flash_attn if flash_attn is not None else default_flash_attn(gpu_layers, kv_type),
                 kv_type=kv_type,
-                kv_unified=False,  # in one cache for all, each row of a step looks at everyone's cells
                 rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None

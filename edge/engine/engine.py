@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from convert.errors import EdgeError
 from edge.engine.runner import Drawn, Runner
-from edge.engine.scheduler import Limits, Pace, Work, plan, should_wait
+from edge.engine.scheduler import Limits, Pace, Work, plan, should_wait, split
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Slot, cells, find_seat
+from edge.engine.slots import Slot, find_seat
 from edge.engine.types import EngineError, Event, Finished, FinishReason, Request, RequestError, Token
-from edge.llama.context import Context, NoCacheSpace
+from edge.llama.context import Context
 from edge.llama.model import Model
 
 
@@ -144,10 +144,12 @@ class Engine:
         try:
             while self._receive():
                 self._admit()
-                if work := plan(self._active, self.pace, self.limits, self._step):
-                    self._step = next(self._steps)
-                    for drawn in self._compute(work):
-                        self._deliver(drawn)
+                work = plan(self._active, self.pace, self.limits, self._step)
+                self._step = next(self._steps)
+                # Apart: llama.cpp computes one row of each sequence first in any case, and would leave of a prompt a
+                # number of rows that is no multiple of GROUP. So who decodes need not wait for the prompts either.
+                for part in split(work):
+                    self._compute(part)
                 if not self._active and not self._waiting:
                     self._check_idle()
                     self.pace.forget_slow(self.limits.step or math.inf)
@@ -189,55 +191,29 @@ class Engine:
                 return
             if not separate and should_wait(sequence.tokens, self._active, seat.reused):
                 continue
-            if self._active and not self._has_room(sequence, seat.reused):
-                return
             reused = self._runner.begin(sequence, seat)
             self._waiting.remove(sequence)
             slot = seat.slot
             slot.tokens = seat.source.tokens[:reused]
             slot.owner, slot.side, slot.used = sequence, sequence.request.side, self._step
             sequence.slot, sequence.n_past = slot.index, reused
-            if not sequence.admitted:
-                sequence.admitted, sequence.cached = time.monotonic(), min(reused, sequence.n_prompt)
+            sequence.admitted, sequence.cached = time.monotonic(), reused
             self._active.append(sequence)
 
-    def _has_room(self, sequence: Sequence, reused: int) -> bool:
-        """Whether the cache can take its prompt beside what is at work; idle slots would be emptied for it."""
-        busy = [slot for slot in self.slots if slot.owner is not None]
-        coming = sum(other.n_pending for other in self._active)
-        return cells(busy) + coming + len(sequence.tokens) - reused < self.context.n_ctx
-
-    def _compute(self, work: list[Work]) -> list[Drawn]:
-        """The step; where the cache is full, after making room in it."""
-        while work:
-            depth = next((one.sequence.n_past for one in work if not one.sequence.n_generated), 0)
-            try:
-                started = time.monotonic()
-                drawn = self._runner.run(work, self.slots)
-            except NoCacheSpace:
-                work = self._make_room(work)
-                continue
-            decode_rows = sum(one.count for one in work if one.sequence.n_generated)
-            rows = sum(one.count for one in work)
-            self.pace.saw(decode_rows, rows - decode_rows, time.monotonic() - started, depth)
-            return drawn
-        return []
-
-    def _make_room(self, work: list[Work]) -> list[Work]:
-        """Empty the idle slot that was used longest ago; without one, set the youngest request back to the queue, or
-        end it for ``length`` if it is alone. Returns the work that remains."""
-        idle = [slot for slot in self.slots if slot.owner is None and slot.tokens]
-        if idle:
-            self._runner.forget(min(idle, key=lambda slot: slot.used))
-            return work
-        youngest = max(self._active, key=lambda sequence: sequence.admitted)
-        if len(self._active) == 1:
-            self._finish(youngest, "length")
+    def _compute(self, work: list[Work]) -> None:
+        """Compute a part of a step, and hand on what it gave."""
+        decoding = work[0].sequence.decoding
+        depth = 0 if decoding else work[0].sequence.n_past
+        started = time.monotonic()
+        drawn = self._runner.run(work, self.slots)
+        seconds = time.monotonic() - started
+        rows = sum(one.count for one in work)
+        if decoding:
+            self.pace.saw_decode(rows, seconds)
         else:
-            self._release(youngest)
-            youngest.n_past = 0
-            self._waiting.insert(0, youngest)
-        return [one for one in work if one.sequence is not youngest]
+            self.pace.saw_prefill(rows, seconds, depth)
+        for one in drawn:
+            self._deliver(one)
 
     def _deliver(self, drawn: Drawn) -> None:
         """Hand a token on, or end the request by it."""

@@ -42,10 +42,8 @@ class Runner:
         if slot is not source:
             self.context.memory_rm(slot.index)
             if reused:
-                whole = reused == len(source.tokens)
-                part = self.context.kv_unified and not whole
-                self.context.memory_cp(source.index, slot.index, 0, reused if part else -1)
-                if not part and not whole:
+                self.context.memory_cp(source.index, slot.index)
+                if reused < len(source.tokens):
                     self.context.memory_rm(slot.index, reused)
         elif reused < len(slot.tokens):
             self.context.memory_rm(slot.index, reused)
@@ -119,10 +117,6 @@ class Runner:
         """Free the request's sampler; what its slot holds stays."""
         if sampler := self._samplers.pop(sequence, None):
             sampler.close()
-
-    def forget(self, slot: Slot) -> None:
-        self.context.memory_rm(slot.index)
-        slot.tokens.clear()
 
     def close(self) -> None:
         for sequence in list(self._samplers):

@@ -42,13 +42,14 @@ class Pace:
     prefill: dict[tuple[int, int], float] = field(default_factory=dict)  # a row
     decode: dict[int, float] = field(default_factory=dict)  # a step of so many decode rows alone
 
-    def saw(self, decode_rows: int, prefill_rows: int, seconds: float, depth: int = 0) -> None:
-        """Learn from a step, whose first prompt had ``depth`` tokens in the cache."""
-        if prefill_rows == 0:
-            self.decode[decode_rows] = mix(self.decode.get(decode_rows, seconds), seconds)
-        elif prefill_rows >= GROUP:
-            key = (max(size for size in SIZES if size <= prefill_rows), depth // DEPTH)
-            row = max(seconds - self.decode_step(decode_rows), 1e-6) / prefill_rows
+    def saw_decode(self, rows: int, seconds: float) -> None:
+        self.decode[rows] = mix(self.decode.get(rows, seconds), seconds)
+
+    def saw_prefill(self, rows: int, seconds: float, depth: int = 0) -> None:
+        """Learn from rows of prompts, the first of which had ``depth`` tokens in the cache."""
+        if rows >= GROUP:
+            key = (max(size for size in SIZES if size <= rows), depth // DEPTH)
+            row = max(seconds, 1e-6) / rows
             self.prefill[key] = mix(self.prefill.get(key, row), row)
 
     def decode_step(self, rows: int) -> float:
@@ -149,6 +150,12 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         work.append(Work(sequence, count))
         room -= count
     return work
+
+
+def split(work: list[Work]) -> list[list[Work]]:
+    """A step's decode rows, and its rows of prompts; only those that are there."""
+    decoding = [one for one in work if one.sequence.decoding]
+    return [part for part in (decoding, work[len(decoding) :]) if part]
 
 
 def decodes(decoding: list[Sequence], width: int, rows: int, turn: int) -> list[Work]:

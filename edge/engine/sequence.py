@@ -44,8 +44,8 @@ class Sequence:
 
     @property
     def decoding(self) -> bool:
-        """Whether its whole prompt is in the cache; one that was set back computes its answer's tokens again."""
-        return self.n_generated > 0 and self.n_past >= self.n_prompt and self.n_pending <= MOST_FORCED
+        """Whether its whole prompt is in the cache, and no more is pending than one step of decoding takes."""
+        return self.n_generated > 0 and self.n_pending <= MOST_FORCED
 
     def timings(self) -> Timings:
         started, first, last = self.admitted or self.submitted, self.first_token, self.last_token

@@ -69,9 +69,3 @@ def find_seat(
     goes_on = reused == len(source.tokens) and not (side and len(free) > 1)
     in_place = source.owner is None and (source is oldest or goes_on)
     return Seat(source if in_place else oldest, source, reused)
-
-
-def cells(slots: list[Slot]) -> int:
-    """Cells of the cache in use, where slots that begin alike share them."""
-    lists = sorted(slot.tokens for slot in slots)
-    return sum(len(one) - common_prefix(one, before) for one, before in zip(lists, [[], *lists], strict=False))

@@ -46,7 +46,8 @@ class Context:
     """KV cache for ``n_seq_max`` sequences over an open model. A context manager.
 
     ``n_ctx``: cells of the cache in tokens, for all sequences together; each has ``n_ctx_seq`` of
-    them, which is ``n_ctx / n_seq_max`` unless ``kv_unified``. ``n_batch``: most rows of one decode;
+    them, which is ``n_ctx / n_seq_max``: in one cache for all, each row would look at everyone's
+    cells. ``n_batch``: most rows of one decode;
     ``n_ubatch``: rows computed at once. ``n_outputs_max``: most rows of one decode with logits, one a
     sequence by default; memory is reserved for them (0.6 MB each with Qwen's vocabulary).
     ``threads`` decode a single row, ``threads_batch`` everything wider; default: the physical cores.
@@ -69,7 +70,6 @@ class Context:
         threads_batch: int | None = None,
         flash_attn: bool | None = None,
         kv_type: str = "f16",
-        kv_unified: bool = False,
         rope: RopeChange | None = None,
     ) -> None:
         lib = model.lib
@@ -99,7 +99,7 @@ class Context:
             True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
         }[flash_attn]
         params.type_k = params.type_v = _ggml_type(lib, kv_type)
-        params.kv_unified = kv_unified
+        params.kv_unified = False
         if rope is not None:
             params.rope_scaling_type = lib.LLAMA_ROPE_SCALING_TYPE_YARN
             params.yarn_orig_ctx = rope.original
@@ -118,7 +118,6 @@ class Context:
             )
         self.model = model  # keeps the weights alive as long as the cache
         self.pointer: Any = pointer
-        self.kv_unified = kv_unified
         self.n_seq_max = n_seq_max
         self.n_ctx: int = lib.llama_n_ctx(pointer)
         self.n_ctx_seq: int = lib.llama_n_ctx_seq(pointer)
@@ -181,13 +180,11 @@ class Context:
         self._check_sequence(seq_id)
         return self.model.lib.llama_memory_seq_rm(self._memory, seq_id, start, end)
 
-    def memory_cp(self, source: int, target: int, start: int = 0, end: int = -1) -> None:
-        """Let ``target`` share positions [start, end) of ``source``; all of them without ``kv_unified``."""
+    def memory_cp(self, source: int, target: int) -> None:
+        """Copy ``source`` to ``target``. Whole: llama.cpp ends the process over a part."""
         self._check_sequence(source)
         self._check_sequence(target)
-        if not self.kv_unified and (start > 0 or end >= 0):
-            raise ValueError("part of a sequence can be copied only in a unified KV cache")
-        self.model.lib.llama_memory_seq_cp(self._memory, source, target, start, end)
+        self.model.lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def memory_last(self, seq_id: int) -> int:
         """The last position in the cache of a sequence, -1 if it is empty."""

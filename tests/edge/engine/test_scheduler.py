@@ -123,7 +123,7 @@ def test_a_separate_prompt_is_cut_alike_in_any_company(prompt: int, chunk: int, 
     assert cuts(others) == cuts([])
 
 
-def test_one_that_was_set_back_is_a_prompt_until_it_has_caught_up() -> None:
+def test_many_forced_tokens_are_taken_in_chunks_like_a_prompt() -> None:
     sequence = decoding(prompt=100, generated=50, pending=150)
     assert not sequence.decoding
     (work,) = plan([sequence], Pace(), Limits(rows=64, width=4, step=None))
@@ -133,8 +133,8 @@ def test_one_that_was_set_back_is_a_prompt_until_it_has_caught_up() -> None:
 def test_the_pace_learns_what_it_sees() -> None:
     pace = Pace()
     for _ in range(60):
-        pace.saw(4, 0, 0.1)
-        pace.saw(4, 100, 0.6)
+        pace.saw_decode(4, 0.1)
+        pace.saw_prefill(100, 0.5)
     assert pace.decode_step(4) == pytest.approx(0.1)
     assert pace.row(96, 0) == pace.row(96, 1023) == pytest.approx(0.005, rel=1e-3)
     assert pace.decode_step(5) == pace.decode_step(1) == pace.decode_step(4), "the nearest that is known"
@@ -148,12 +148,12 @@ def test_the_width_is_the_knee() -> None:
     seen = []
     for turn in range(12):
         width = rows(plan(active, pace, Limits(rows=512, width=8), turn))
-        pace.saw(width, 0, {4: 0.16, 8: 0.4}[width])
+        pace.saw_decode(width, {4: 0.16, 8: 0.4}[width])
         seen.append(width)
     assert set(seen[:2]) == {4, 8} and set(seen[2:]) == {4}, "each was tried once"
     assert rows(plan(active[:3], pace, Limits(rows=512, width=8))) == 3
     for _ in range(40):
-        pace.saw(8, 0, 0.3)
+        pace.saw_decode(8, 0.3)
     assert rows(plan(active, pace, Limits(rows=512, width=8))) == 8
     assert rows(plan(active, pace, Limits(rows=512, width=4))) == 4
 
@@ -162,11 +162,11 @@ def test_chunks_grow_to_the_largest_that_fits_the_step() -> None:
     pace = Pace()
     for _ in range(8):
         rows = pace.prefill_rows(0, 0.25)
-        pace.saw(0, rows, 0.003 * rows)
+        pace.saw_prefill(rows, 0.003 * rows)
     assert rows == 64
     for _ in range(8):
         rows = pace.prefill_rows(0, 0.25, depth=5000)
-        pace.saw(0, rows, 0.01 * rows, depth=5000)
+        pace.saw_prefill(rows, 0.01 * rows, depth=5000)
     assert rows == 24, "deeper in the cache a row takes longer"
     assert pace.prefill_rows(0, 0.25) == 64
 
@@ -175,17 +175,17 @@ def test_chunks_stay_large_where_small_ones_are_no_quicker() -> None:
     """With flash attention on the CPU, a step of 64 rows that took a little over 250 ms gave way to ever smaller ones
     of ever dearer rows, and a prompt of 1,100 tokens took twice as long."""
     pace = Pace()
-    pace.saw(0, 64, 0.2)
+    pace.saw_prefill(64, 0.2)
     for _ in range(30):
         rows = pace.prefill_rows(0, 0.25)
-        pace.saw(0, rows, rows * (0.0045 if rows >= 64 else 0.018))
+        pace.saw_prefill(rows, rows * (0.0045 if rows >= 64 else 0.018))
     assert rows == 64
 
 
 def test_what_was_too_slow_once_is_tried_again() -> None:
     pace = Pace()
-    pace.saw(0, 64, 2.0)
-    pace.saw(0, 8, 0.02)
+    pace.saw_prefill(64, 2.0)
+    pace.saw_prefill(8, 0.02)
     assert pace.prefill_rows(0, 0.25) < 64
     pace.forget_slow(0.25)
     assert pace.prefill_rows(0, 0.25) >= 64
@@ -195,10 +195,8 @@ def test_a_pace_of_nothing_is_still_a_pace() -> None:
     """A clock that did not move between two readings gave a division by zero."""
     pace = Pace()
     for _ in range(200):
-        pace.saw(0, 8, 0.0)
+        pace.saw_prefill(8, 0.0)
     assert pace.row(8, 0) > 0 and pace.prefill_rows(0, 0.25) >= GROUP
-    pace.saw(3, 8, 0.0)
-    assert pace.row(8, 0) > 0
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 399))

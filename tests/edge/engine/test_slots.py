@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Slot, cells, common_prefix, find_seat
+from edge.engine.slots import Slot, common_prefix, find_seat
 from edge.engine.types import Request
 
 TOKENS = st.lists(st.integers(0, 2), max_size=12)  # few letters: common prefixes are frequent
@@ -33,11 +33,6 @@ def test_the_common_prefix_is_common_and_the_longest(a: list[int], b: list[int])
     assert a[:length] == b[:length]
     assert length == min(len(a), len(b)) or a[length] != b[length]
     assert length == common_prefix(b, a) == common_prefix(tuple(a), tuple(b))
-
-
-@given(slot_lists())
-def test_cells_are_the_nodes_of_a_prefix_tree(slots: list[Slot]) -> None:
-    assert cells(slots) == len({tuple(one.tokens[: end + 1]) for one in slots for end in range(len(one.tokens))})
 
 
 @given(slot_lists(), PROMPTS, st.booleans(), st.booleans(), st.booleans())

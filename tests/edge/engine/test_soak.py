@@ -72,7 +72,7 @@ def test_soak(model: Model) -> None:
     process = psutil.Process()
     warm = 0
     with (
-        Context(model, 512, n_seq_max=4, threads=1, kv_unified=True) as context,
+        Context(model, 1024, n_seq_max=4, threads=1) as context,
         Engine(model, context, Limits(rows=64, width=3)) as engine,
     ):
         open_tickets: list[Ticket] = []

@@ -48,9 +48,8 @@ def test_forgetting_a_part_and_going_on(context: Context) -> None:
     np.testing.assert_allclose(logits_of(context, [3], start=2), want, atol=1e-3)
 
 
-@pytest.mark.parametrize("unified", [False, True])
-def test_sequences_do_not_see_each_other(model: Model, unified: bool) -> None:
-    with Context(model, 512, n_seq_max=3, threads=1, kv_unified=unified) as context, Batch(8, 3) as batch:
+def test_sequences_do_not_see_each_other(model: Model) -> None:
+    with Context(model, 512, n_seq_max=3, threads=1) as context, Batch(8, 3) as batch:
         alone = logits_of(context, [1, 2, 3], seq_id=1)
         context.memory_clear()
         for pos, (a, b) in enumerate(zip([7, 8, 9], [1, 2, 3], strict=True)):
@@ -106,8 +105,6 @@ def test_what_c_would_answer_by_ending_the_process(model: Model, context: Contex
     for call in (context.memory_rm, context.memory_last):
         with pytest.raises(ValueError, match="sequences"):
             call(1)
-    with Context(model, 256, n_seq_max=2, threads=1) as two, pytest.raises(ValueError, match="unified"):
-        two.memory_cp(0, 1, 0, 5)
 
 
 def test_as_many_outputs_as_asked_for(model: Model) -> None:
