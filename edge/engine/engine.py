@@ -143,7 +143,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._receive():
-                self._admit()
+                if self._waiting:
+                    self._admit()
                 work = plan(self._active, self.pace, self.limits, self._step)
                 self._step = next(self._steps)
                 # Apart: llama.cpp computes one row of each sequence first in any case, and would leave of a prompt a
@@ -164,12 +165,9 @@ class Engine:
     def _receive(self) -> bool:
         """Take in messages, waiting for one only when there is nothing to do. False: the engine is to end."""
         while True:
-            idle = not self._active and not self._waiting
-            try:
-                message = self._inbox.get(block=idle)
-            except queue.Empty:
+            if (self._active or self._waiting) and self._inbox.empty():
                 return True
-            match message:
+            match self._inbox.get():
                 case Submit(sequence):
                     self._waiting.append(sequence)
                 case Cancel(sequence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from edge.llama.model import Model
 from edge.llama.sampler import Sampler
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Drawn:
     """The token that a request's last row gave, and those that its grammar then leaves no choice about; or what kept
     it from being drawn."""
 
     sequence: Sequence
     token: Token | None
-    forced: tuple[Token, ...] = ()
+    forced: list[Token] = field(default_factory=list)
     error: EdgeError | None = None
 
 
@@ -62,12 +62,11 @@ class Runner:
         for one in work:
             sequence = one.sequence
             assert sequence.slot is not None
-            seq_ids = (sequence.slot,)
             last = sequence.n_past + one.count
             row = -1
             for position in range(sequence.n_past, last):
                 wanted = one.completes and position == last - 1
-                row = batch.add(sequence.tokens[position], position, seq_ids, wanted)
+                row = batch.add(sequence.tokens[position], position, sequence.slot, wanted)
             if one.completes:
                 rows.append((sequence, row))
         self.context.decode(batch)
@@ -111,7 +110,7 @@ class Runner:
                 self._samplers[sequence].accept(one)
         found = None if raw is None else logprob(raw, token, request.logprobs or 0)
         data = self.model.token_bytes
-        return Drawn(sequence, Token(token, found, data(token)), tuple(Token(one, None, data(one)) for one in forced))
+        return Drawn(sequence, Token(token, found, data(token)), [Token(one, None, data(one)) for one in forced])
 
     def end(self, sequence: Sequence) -> None:
         """Free the request's sampler; what its slot holds stays."""

@@ -18,7 +18,7 @@ HOPE = 0.75  # of the time of a row in less company
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Work:
     """The next ``count`` pending tokens of one request."""
 

@@ -83,7 +83,7 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make
 class Token:
     """A generated token. ``data``: the bytes that it stands for, perhaps part of a character; none for a control
     token."""

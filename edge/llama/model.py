@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edge.llama.context import Context
 
 NO_TOKEN = -1
+PIECE = 64  # bytes; longer tokens are rare
+PieceBuffer = ctypes.c_char * PIECE  # ctypes forgets an array type that nobody holds, and makes it anew each time
 NFC_TOKENIZERS = frozenset({"qwen2", "qwen35", "deepseek-r1-qwen"})
 """Values of ``tokenizer.ggml.pre`` whose tokenizer normalizes text to NFC first. GLM's does not."""
 
@@ -211,13 +213,13 @@ class Model:
         Control tokens have no bytes unless ``special`` is set, which renders their names.
         """
         self.check_token(token)
-        capacity = 64
+        capacity, buffer = PIECE, PieceBuffer()
         for _ in range(2):
-            buffer = ctypes.create_string_buffer(capacity)
             n = self.lib.llama_token_to_piece(self.vocab, token, buffer, capacity, 0, special)
             if n >= 0:
                 return buffer.raw[:n]
             capacity = -n
+            buffer = ctypes.create_string_buffer(capacity)
         raise ModelError(f"llama.cpp cannot render token {token}")
 
     # --- life

@@ -96,7 +96,7 @@ def follows(model: Model, tokens: list[int], answer: list[int], *, ignore_eos: b
     forbidden = list(model.end_tokens) if ignore_eos else []
     with Context(model, 1024, n_outputs_max=len(answer), threads=1) as context, Batch(512) as batch:
         for position, token in enumerate([*tokens, *answer[:-1]]):
-            batch.add(token, position, (0,), position >= len(tokens) - 1)
+            batch.add(token, position, 0, position >= len(tokens) - 1)
         context.decode(batch)
         logits = [context.logits(row).copy() for row in batch.outputs]
         for row in logits:
@@ -375,7 +375,7 @@ def test_logprobs_are_the_log_softmax_of_the_raw_logits(model: Model) -> None:
     tokens = prompt(22, 12)
     with Context(model, 1024, threads=1) as context, Batch(12) as batch:
         for position, token in enumerate(tokens):
-            row = batch.add(token, position, (0,), position == 11)
+            row = batch.add(token, position, 0, position == 11)
         context.decode(batch)
         logits = context.logits(row).astype(np.float64)
     want = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()

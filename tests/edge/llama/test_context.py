@@ -14,7 +14,7 @@ def logits_of(context: Context, tokens: Sequence[int], seq_id: int = 0, start: i
     """Decode tokens in one batch; a copy of the logits after the last."""
     with Batch(len(tokens)) as batch:
         for i, token in enumerate(tokens):
-            batch.add(token, start + i, (seq_id,), want_logits=i == len(tokens) - 1)
+            batch.add(token, start + i, seq_id, want_logits=i == len(tokens) - 1)
         context.decode(batch)
         return context.logits(len(tokens) - 1).copy()
 
@@ -49,12 +49,12 @@ def test_forgetting_a_part_and_going_on(context: Context) -> None:
 
 
 def test_sequences_do_not_see_each_other(model: Model) -> None:
-    with Context(model, 512, n_seq_max=3, threads=1) as context, Batch(8, 3) as batch:
+    with Context(model, 512, n_seq_max=3, threads=1) as context, Batch(8) as batch:
         alone = logits_of(context, [1, 2, 3], seq_id=1)
         context.memory_clear()
         for pos, (a, b) in enumerate(zip([7, 8, 9], [1, 2, 3], strict=True)):
-            batch.add(a, pos, (0,), want_logits=pos == 2)
-            row = batch.add(b, pos, (1,), want_logits=pos == 2)
+            batch.add(a, pos, 0, want_logits=pos == 2)
+            row = batch.add(b, pos, 1, want_logits=pos == 2)
         context.decode(batch)
         np.testing.assert_allclose(context.logits(row), alone, atol=1e-3)
         context.memory_cp(1, 2)
@@ -81,10 +81,10 @@ def test_a_batch_that_contradicts_the_cache(context: Context) -> None:
 
 
 def test_what_c_would_answer_by_ending_the_process(model: Model, context: Context) -> None:
-    with Batch(1024, 2) as batch:
+    with Batch(1024) as batch:
         with pytest.raises(ValueError, match="rows"):
             context.decode(batch)
-        batch.add(1, 0, (1,))
+        batch.add(1, 0, 1)
         with pytest.raises(ValueError, match="sequences"):
             context.decode(batch)
         batch.clear()
