@@ -33,7 +33,7 @@ from edge.engine import engine as core
 from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
 from edge.in_use import InUse
-from edge.llama.context import Context
+from edge.llama.context import Context, cells_for
 from edge.llama.model import Model
 from edge.llama.offload import auto_offload
 from edge.llama.sampler import Sampling
@@ -85,7 +85,7 @@ class Engine:
         text = f"{model}:{level}" if level else str(model)
         path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
         if gpu_layers == "auto":
-            cells = (ctx or DEFAULT_CONTEXT) * slots
+            cells = cells_for(ctx or DEFAULT_CONTEXT) * slots
             gpu_layers, tensor_split = auto_offload(
                 path,
                 cells,
@@ -108,7 +108,7 @@ class Engine:
             self.rope = rope_for(self.model.metadata, self.ctx)
             self._context = Context(
                 self.model,
-                self.ctx * slots,
+                cells_for(self.ctx) * slots,
                 n_seq_max=slots,
                 threads=threads,
                 threads_batch=threads_batch,

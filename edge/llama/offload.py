@@ -20,13 +20,13 @@ from convert import gguf_file
 from convert.gguf_file import GgufFile
 from edge import machine
 from edge.gguf_sane import check_sane
+from edge.llama.context import CELL_BLOCK
 from edge.llama.library import folder, load
 
 MARGIN = 1 << 30
 """Bytes left free on each GPU, as llama.cpp's tools do: its kernels, the desktop and what the estimate misses. A share
 of the GPU's memory would be too little on a small one and is wasted on a large one."""
 
-CELLS = 256  # llama.cpp makes a cache of a multiple of this
 
 GPU, INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
 
@@ -120,7 +120,7 @@ def kv_bytes(file: GgufFile, n_ctx: int, kv_type: str) -> int:
     heads = _largest(file, "attention.head_count_kv", _largest(file, "attention.head_count"))
     known = GGMLQuantizationType.__members__.get(kv_type.upper(), GGMLQuantizationType.F32)  # Context refuses others
     block, nbytes = GGML_QUANT_SIZES[known]
-    cells = -(-n_ctx // CELLS) * CELLS
+    cells = -(-n_ctx // CELL_BLOCK) * CELL_BLOCK
     return cells * heads * both * nbytes // block
 
 

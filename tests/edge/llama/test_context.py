@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.llama.batch import Batch
-from edge.llama.context import Context, ContextError, InvalidBatch, NoCacheSpace
+from edge.llama.context import Context, ContextError, InvalidBatch, NoCacheSpace, cells_for
 from edge.llama.model import Model
 
 
@@ -60,6 +60,15 @@ def test_sequences_do_not_see_each_other(model: Model) -> None:
         context.memory_cp(1, 2)
         want = logits_of(context, [4], seq_id=1, start=3)
         np.testing.assert_allclose(logits_of(context, [4], seq_id=2, start=3), want, atol=1e-3)
+
+
+def test_cells_for_a_context(model: Model) -> None:
+    """Rows of V that are a multiple of 4 KiB apart cost 2 % of a step."""
+    for ctx in (1, 256, 257, 2000, 2048, 4096, 4097, 32768):
+        cells = cells_for(ctx)
+        assert ctx <= cells < ctx + 512 and cells % 256 == 0 and cells * 2 % 4096
+        with Context(model, 2 * cells, n_seq_max=2, threads=1) as context:
+            assert context.n_ctx_seq == cells
 
 
 def test_a_full_cache(context: Context) -> None:
