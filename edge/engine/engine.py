@@ -200,7 +200,7 @@ class Engine:
 
     def _compute(self, work: list[Work]) -> None:
         """Compute a part of a step, and hand on what it gave."""
-        decoding = work[0].sequence.decoding
+        decoding = work[0].decodes
         depth = 0 if decoding else work[0].sequence.n_past
         started = time.monotonic()
         drawn = self._runner.run(work, self.slots)

@@ -9,12 +9,14 @@ import numpy as np
 from convert.errors import EdgeError
 from edge.engine.scheduler import Work
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Seat, Slot
+from edge.engine.slots import Seat, Slot, fillers
 from edge.engine.types import EngineError, Request, Token, TokenLogprob
 from edge.llama.batch import Batch
 from edge.llama.context import Context
 from edge.llama.model import Model
 from edge.llama.sampler import Sampler
+
+FILLER = 0  # a token; what comes of it is not looked at
 
 
 @dataclass(slots=True)
@@ -59,22 +61,28 @@ class Runner:
         computed have a new token drawn, which is not among their tokens yet. Raises DecodeError."""
         batch, rows = self._batch, []
         batch.clear()
-        for one in work:
+        by_slot = {one.sequence.slot: one for one in work if one.sequence.slot is not None}
+        filled = fillers(by_slot, slots, self.context.n_ctx_seq, cuts=self.model.can_cut) if work[0].decodes else []
+        for index in sorted([*by_slot, *filled]):
+            one = by_slot.get(index)
+            if one is None:
+                batch.add(FILLER, len(slots[index].tokens), index)
+                continue
             sequence = one.sequence
-            assert sequence.slot is not None
             last = sequence.n_past + one.count
             row = -1
             for position in range(sequence.n_past, last):
                 wanted = one.completes and position == last - 1
-                row = batch.add(sequence.tokens[position], position, sequence.slot, wanted)
+                row = batch.add(sequence.tokens[position], position, index, wanted)
             if one.completes:
                 rows.append((sequence, row))
         self.context.decode(batch)
-        for one in work:
+        for index in filled:
+            self.context.memory_rm(index, len(slots[index].tokens))
+        for index, one in by_slot.items():
             sequence = one.sequence
-            assert sequence.slot is not None
             computed = sequence.tokens[sequence.n_past : sequence.n_past + one.count]
-            slots[sequence.slot].tokens.extend(computed)
+            slots[index].tokens.extend(computed)
             sequence.n_past += one.count
         return [self._try_draw(sequence, row) for sequence, row in rows]
 

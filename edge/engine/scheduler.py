@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge.engine.sequence import Sequence
-from edge.engine.slots import common_prefix
+from edge.engine.slots import GROUP, common_prefix
 
-GROUP = 4  # rows; llama.cpp's repacked matrix products work on multiples of it
 DEPTH = 1024  # tokens in the cache before the row; of one depth are those with the same multiple
 SIZES = tuple(sorted({GROUP << power for power in range(16)} | {3 * GROUP << power for power in range(16)}))
 UNKNOWN_ROW = 0.02  # seconds
@@ -24,6 +23,10 @@ class Work:
 
     sequence: Sequence
     count: int
+
+    @property
+    def decodes(self) -> bool:
+        return self.sequence.decoding
 
     @property
     def completes(self) -> bool:
@@ -127,7 +130,8 @@ class Limits:
 def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> list[Work]:
     """One token of each decoding request, in turns where they are more than ``width``; then pieces of prompts, the
     oldest first. Empty when nobody has anything to compute."""
-    decoding = [sequence for sequence in active if sequence.decoding]
+    # Neighbours take turns together: see slots.fillers.
+    decoding = sorted((sequence for sequence in active if sequence.decoding), key=lambda one: one.slot or 0)
     prefilling = [sequence for sequence in active if not sequence.decoding]
     if limits.chunk is not None:
         if prefilling and (turn % 2 == 0 or not decoding):
@@ -154,7 +158,7 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
 
 def split(work: list[Work]) -> list[list[Work]]:
     """A step's decode rows, and its rows of prompts; only those that are there."""
-    decoding = [one for one in work if one.sequence.decoding]
+    decoding = [one for one in work if one.decodes]
     return [part for part in (decoding, work[len(decoding) :]) if part]
 
 

@@ -151,6 +151,21 @@ def test_more_slots_than_width(model: Model) -> None:
         assert [ids(ticket) for ticket in tickets] == [alone(model, tokens, 12) for tokens in prompts]
 
 
+def test_slots_between_are_taken_along(model: Model) -> None:
+    """llama.cpp computes neighbours together only: with an idle slot between them a step cost two passes."""
+    prompts = [prompt(60 + seed, 10) for seed in range(4)]
+    with engine_of(model) as (engine, steps):
+        requests = [greedy(tokens, 3 if i == 1 else 30, ignore_eos=True) for i, tokens in enumerate(prompts)]
+        tickets = submit_together(engine, steps, requests)
+        answers = [ids(ticket) for ticket in tickets]
+        assert all(follows(model, *both, ignore_eos=True) for both in zip(prompts, answers, strict=True))
+        decodes = [[sequence for sequence, _ in step] for step in steps.rows if len(dict(step)) == len(step)]
+        assert all(rows == list(range(rows[0], rows[-1] + 1)) for rows in decodes)
+        assert decodes.count([0, 1, 2, 3]) >= 25, "also when the second had ended"
+        _, finished = engine.submit(greedy([*prompts[1], *answers[1], 5], 1)).result()
+        assert finished.timings.cached_tokens == 12, "what it held is as it was"
+
+
 # --- what is reused
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Slot, common_prefix, find_seat
+from edge.engine.slots import Slot, common_prefix, fillers, find_seat
 from edge.engine.types import Request
 
 TOKENS = st.lists(st.integers(0, 2), max_size=12)  # few letters: common prefixes are frequent
@@ -106,3 +106,21 @@ def test_a_side_request_leaves_the_conversation_that_it_reads() -> None:
 def test_the_slot_used_longest_ago_goes_first() -> None:
     seat = find_seat([slot(0, 1, used=5), slot(1, 2, used=3), slot(2, 3, used=4)], [7, 8], side=False)
     assert seat is not None and (seat.slot.index, seat.reused) == (1, 0)
+
+
+def test_slots_between_are_taken_along() -> None:
+    slots = [slot(0, 1), slot(1, 1, 2), slot(2), slot(3, 1), *(slot(index) for index in range(4, 12))]
+    assert fillers([3, 0], slots, 10, cuts=True) == [1, 2]
+    assert fillers([0, 1], slots, 10, cuts=True) == fillers([0], slots, 10, cuts=True) == []
+    assert fillers([0, 3], slots, 10, cuts=False) == [], "half a gap is of no use"
+    assert fillers([0, 3], slots, 2, cuts=True) == [], "slot 1 is full"
+    assert fillers([3, 9], slots, 10, cuts=True) == [], "so many rows cost more than a pass"
+
+
+def test_four_rows_are_quicker_than_three() -> None:
+    slots = [slot(0, 1), slot(1, 1, 2), slot(2), slot(3, 1)]
+    assert fillers([0, 1, 2], slots, 10, cuts=True) == [3]
+    assert fillers([1, 2, 3], slots, 10, cuts=True) == [0]
+    assert fillers([1, 3], slots, 10, cuts=True) == [2, 0]
+    assert fillers([1, 3], slots, 10, cuts=False) == [2], "an empty slot can be emptied again"
+    assert fillers([0, 1, 2], slots[:3], 10, cuts=True) == fillers([0, 1, 2, 3], slots, 10, cuts=True) == []
