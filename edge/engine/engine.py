@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import math
 import queue
 import threading
@@ -81,7 +80,6 @@ class Engine:
         self._inbox: queue.SimpleQueue[Submit | Cancel | Close] = queue.SimpleQueue()
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
-        self._steps = itertools.count(1)
         self._step = 0
         self._failure: EdgeError | None = None
         self._closed = False
@@ -146,7 +144,7 @@ class Engine:
                 if self._waiting:
                     self._admit()
                 work = plan(self._active, self.pace, self.limits, self._step)
-                self._step = next(self._steps)
+                self._step += 1
                 # Apart: llama.cpp computes one row of each sequence first in any case, and would leave of a prompt a
                 # number of rows that is no multiple of GROUP. So who decodes need not wait for the prompts either.
                 for part in split(work):

@@ -12,6 +12,7 @@ from edge.engine.slots import GROUP, common_prefix
 DEPTH = 1024  # tokens in the cache before the row; of one depth are those with the same multiple
 SIZES = tuple(sorted({GROUP << power for power in range(16)} | {3 * GROUP << power for power in range(16)}))
 UNKNOWN_ROW = 0.02  # seconds
+AIM = 0.85  # of the seconds that a step may take: the next one may be slower than those before
 WIDER_IS_FAIRER = 1.05  # so much slower may all together be before they take turns
 HOPE = 0.75  # of the time of a row in less company
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
@@ -87,7 +88,7 @@ class Pace:
         llama.cpp's flash attention on the CPU needs 64 rows to be quick, behind a long prefix five times as quick: a
         step may take twice as long where a row then takes less than half.
         """
-        room = seconds - self.decode_step(decode_rows)
+        room = AIM * seconds - self.decode_step(decode_rows)
         sizes = [size for size in SIZES if size <= most] or [GROUP]
         fits = max([size for size in sizes if size * self.row(size, depth) <= room], default=GROUP)
         quick = self.row(fits, depth) / 2

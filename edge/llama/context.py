@@ -47,9 +47,9 @@ class Context:
 
     ``n_ctx``: cells of the cache in tokens, for all sequences together; each has ``n_ctx_seq`` of
     them, which is ``n_ctx / n_seq_max``: in one cache for all, each row would look at everyone's
-    cells. ``n_batch``: most rows of one decode;
-    ``n_ubatch``: rows computed at once. ``n_outputs_max``: most rows of one decode with logits, one a
-    sequence by default; memory is reserved for them (0.6 MB each with Qwen's vocabulary).
+    cells. ``n_batch``: most rows of one decode; ``n_ubatch``: rows computed at once.
+    ``n_outputs_max``: most rows of one decode with logits, one a sequence by default; memory is
+    reserved for them (0.6 MB each with Qwen's vocabulary).
     ``threads`` decode a single row, ``threads_batch`` everything wider; default: the physical cores.
     ``flash_attn``: None lets llama.cpp choose. ``kv_type``: the ggml type of K and V, such as ``f16``
     or ``q8_0``. ``rope``: YaRN for sequences beyond the trained length, from ``yarn.rope_for``.
