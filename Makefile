@@ -13,19 +13,22 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
-.PHONY: help setup demo test convert lint clean uninstall real-test oracle soak \
-	bench-convert bench-engine bench-constrained bench-transformers
+.PHONY: help setup demo test convert plan bench tune lint clean uninstall real-test oracle soak \
+	bench-convert bench-engine bench-levels bench-plan bench-constrained bench-transformers
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
 	@echo "make demo       convert the embedded tiny models, run each, print tokens/s and an answer"
 	@echo "make convert    MODEL=qwen2.5-7b QUANT=Q4_K_M,Q8_0: fetch and convert; or MODEL=./my-checkpoint"
+	@echo "make plan       MODEL=qwen2.5-7b: which level fits this machine and how fast it will be, before any download"
+	@echo "make bench      MODEL=qwen2.5-7b: speed, memory and quality of every level that is here (QUANT=Q4_0: of that)"
+	@echo "make tune       MODEL=qwen2.5-7b: find the settings that it likes on this machine"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
-	@echo "for developers: make real-test, make oracle, make soak, make bench-convert, make bench-engine,"
-	@echo "                make bench-constrained, make bench-transformers"
+	@echo "for developers: make real-test, make oracle, make soak, make bench-convert, make bench-engine, make bench-levels,"
+	@echo "                make bench-plan, make bench-constrained, make bench-transformers"
 
 setup:
 	$(SETUP)
@@ -42,6 +45,23 @@ convert:
 	@test -n "$$MODEL" || { echo "error: say which model: make convert MODEL=qwen2.5-7b QUANT=$(QUANT)" >&2; exit 2; }
 	$(SETUP)
 	@$(BIN)/edge convert "$$MODEL" --level "$$QUANT"
+
+NAMED = @test -n "$$MODEL" || { echo "error: say which model: make $@ MODEL=qwen2.5-7b" >&2; exit 2; }
+
+plan:
+	$(NAMED)
+	$(SETUP)
+	@$(BIN)/edge plan "$$MODEL" $(if $(filter command line environment,$(origin QUANT)),--levels "$$QUANT")
+
+bench:
+	$(NAMED)
+	$(SETUP)
+	@$(BIN)/edge bench "$$MODEL" $(if $(filter command line environment,$(origin QUANT)),--levels "$$QUANT") $(ARGS)
+
+tune:
+	$(NAMED)
+	$(SETUP)
+	@$(BIN)/edge tune "$$MODEL"
 
 lint:
 	$(SETUP) --extra test --extra dev
@@ -68,6 +88,14 @@ bench-convert:
 bench-engine:
 	$(SETUP) --extra test
 	$(BIN)/python -m benchmarks.engine
+
+bench-levels:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.levels
+
+bench-plan:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.plan
 
 bench-constrained:
 	$(SETUP) --extra test

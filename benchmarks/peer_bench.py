@@ -37,9 +37,9 @@ def build(threads: int) -> None:
     subprocess.run(["cmake", "--build", str(BUILD), *targets], env=environment, check=True)
 
 
-def prefill(model: Path, threads: int, prompt: int) -> float:
-    """llama-bench: tokens/s of a prompt."""
-    return single(model, threads, ["-p", str(prompt), "-n", "0"])
+def prefill(model: Path, threads: int, prompt: int, depth: int = 0) -> float:
+    """llama-bench: tokens/s of a prompt that begins behind ``depth`` tokens."""
+    return single(model, threads, ["-p", str(prompt), "-n", "0", "-d", str(depth)])
 
 
 def decode(model: Path, threads: int, answer: int, depth: int = 0, flash_attn: str = FLASH_ATTN) -> float:

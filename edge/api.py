@@ -23,7 +23,7 @@ from typing import Any, Literal, Unpack
 from rich.console import Console
 from rich.progress import Progress
 
-from edge import reference, store
+from edge import reference, store, tuned
 from edge.answer import Delta, Reader, Result
 from edge.chat.formats import format_for
 from edge.chat.output import Parser, PlainParser
@@ -32,6 +32,7 @@ from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
 from edge.engine.types import Event, Request, rate
+from edge.fit import check_context_fits
 from edge.in_use import InUse
 from edge.llama.context import Context, cells_for
 from edge.llama.model import Model
@@ -40,6 +41,7 @@ from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
 from edge.options import Options, check, stop_strings, to_request, wanted_form
 from edge.prompt import render_prompt
+from edge.settings import choose
 from edge.thinking_budget import CLOSING, ThinkingBudget
 
 DEFAULT_CONTEXT = 4096  # tokens
@@ -56,7 +58,8 @@ class Engine:
     cache at once; ``width``: how many of them decode in one step at most (default: all, or fewer where that is
     quicker). ``gpu_layers``: how many go to GPUs, -1 for all; ``auto`` sends what fits into their free memory.
     ``deterministic``: an answer depends on no other request (no prefix is reused; slower). Other options are those of
-    ``Model`` and ``Context``. ``rope`` is the YaRN in use, or None. Raises EdgeError.
+    ``Model`` and ``Context``; what is not given is as ``edge tune`` found it for this model on this machine, if it did.
+    ``rope`` is the YaRN in use, or None. Raises EdgeError.
 
     One at a time in a process: where two threads have computed, the OpenMP library lets both sleep between the parts
     of a step, and they are almost half as fast.
@@ -83,7 +86,8 @@ class Engine:
         models_dir: Path | None = None,
     ) -> None:
         text = f"{model}:{level}" if level else str(model)
-        path = reference.gguf_path(reference.parse(text), store.models_dir(models_dir))
+        models = store.models_dir(models_dir)
+        path = reference.gguf_path(reference.parse(text), models)
         if gpu_layers == "auto":
             cells = cells_for(ctx or DEFAULT_CONTEXT) * slots
             gpu_layers, tensor_split = auto_offload(
@@ -106,19 +110,34 @@ class Engine:
         try:
             self.ctx = ctx or min(DEFAULT_CONTEXT, self.model.n_ctx_train or DEFAULT_CONTEXT)
             self.rope = rope_for(self.model.metadata, self.ctx)
+            settings = choose(
+                tuned.load(models, self.model.file),
+                threads=threads,
+                threads_batch=threads_batch,
+                flash_attn=flash_attn,
+                gpu_layers=gpu_layers,
+                kv_type=kv_type,
+            )
+            if gpu_layers == 0:
+                check_context_fits(self.model.file, self.ctx, slots, kv_type)
             self._context = Context(
                 self.model,
                 cells_for(self.ctx) * slots,
+                n_batch=settings.rows,
+                n_ubatch=settings.rows,
                 n_seq_max=slots,
-                threads=threads,
-                threads_batch=threads_batch,
-                flash_attn=flash_attn if flash_attn is not None else default_flash_attn(gpu_layers, kv_type),
+                threads=settings.threads,
+                threads_batch=settings.threads_batch,
+                flash_attn=settings.flash_attn,
                 kv_type=kv_type,
                 rope=self.rope,
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
             limits = Limits(
-                rows=self._context.n_batch, width=slots if width is None else width, chunk=chunk, ctx=self.ctx
+                rows=self._context.n_batch,
+                width=min(slots, settings.width or slots) if width is None else width,
+                chunk=chunk,
+                ctx=self.ctx,
             )
             self._core = core.Engine(self.model, self._context, limits)
             self._grammars = Grammars(self.model)
@@ -252,14 +271,6 @@ def close_parts(engine: core.Engine, model: Model) -> None:
     """End the thread, then free what it worked on."""
     engine.close()
     model.close()
-
-
-def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
-    """None: what llama.cpp chooses, which is on. On the CPU it pays only for prompts in chunks of 64 rows or more and
-    for one sequence in a cache that is almost empty; with 1,000 tokens in it a step of 8 rows takes twice as long.
-    A quantized cache needs it. ``benchmarks/attention.py`` prints the figures.
-    """
-    return False if gpu_layers == 0 and kv_type in ("f16", "f32") else None
 
 
 class Stream:

@@ -19,3 +19,7 @@ class HubError(EdgeError):
 
 class GateError(EdgeError):
     """A converted file failed its check, which the message names."""
+
+
+class MemoryShort(EdgeError):
+    """What was asked for needs more memory than there is."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from edge.cgroup import Limits, cgroup_limits, read_text
+from edge.topology import Topology, read_topology, sysctl
 
 # llama.cpp's word -> the flags of /proc/cpuinfo that must all be there.
 X86_CPUINFO = {
@@ -119,7 +119,7 @@ def cpu() -> Cpu:
     if sys.platform == "win32":
         return cpu_from_windows(_windows_feature, _windows_cpu_name(), arch)
     if sys.platform == "darwin":
-        return cpu_from_sysctl(_sysctl(), arch)
+        return cpu_from_sysctl(sysctl("hw.optional", "machdep.cpu"), arch)
     return cpu_from_cpuinfo(read_text(Path("/proc/cpuinfo")) or "", arch)
 
 
@@ -160,17 +160,6 @@ def cpu_from_windows(present: Callable[[int], bool], name: str | None, arch: str
     return Cpu(name, arch, {word: present(number) for word, number in table.items()})
 
 
-def _sysctl() -> dict[str, str]:
-    try:
-        listing = subprocess.run(
-            ["/usr/sbin/sysctl", "hw.optional", "machdep.cpu"], capture_output=True, text=True, timeout=10
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    pairs = (line.split(": ", 1) for line in listing.splitlines() if ": " in line)
-    return {key: value.strip() for key, value in pairs}
-
-
 def _windows_feature(number: int) -> bool:
     if sys.platform != "win32":
         return False
@@ -203,10 +192,16 @@ def cores(limits: Limits | None = None) -> Cores:
     return Cores(psutil.cpu_count(logical=False), logical, max(1, min(allowed, by_quota)), limits.cpus)
 
 
-def usable_cores() -> int:
-    """Physical cores that this process may use, at least 1: as many threads as decoding gains from."""
-    counted = cores()
-    return min(counted.usable, counted.physical or counted.usable)
+def usable_cores(limits: Limits | None = None, topology: Topology | None = None) -> int:
+    """How many threads decoding gains from, at least 1: the performance cores that this process may use.
+
+    Slow cores are left out, since a step waits for its slowest thread, but for a process that is kept on them; of the
+    hyperthreads of a core one counts.
+    """
+    counted, found = cores(limits), topology or read_topology()
+    by_quota = found.fast if counted.quota is None else math.floor(counted.quota)
+    # Where the system does not tell which hyperthreads share a core, it may still tell how many cores there are.
+    return max(1, min(found.fast, by_quota, counted.physical or found.fast))
 
 
 def memory(limits: Limits | None = None) -> Memory:

@@ -21,7 +21,15 @@ PURE_CONVERT = {
     "convert.metadata",
 }
 COMPOSERS = {"convert.__main__", "edge.conversion", "edge.cli"}  # the only ones that put pipeline and gate together
-LLAMA_LAYER = {"edge.cgroup", "edge.machine", "edge.gguf_sane", "edge.llama"}
+LLAMA_LAYER = {
+    "edge.cgroup",
+    "edge.machine",
+    "edge.topology",
+    "edge.gguf_sane",
+    "edge.cost",
+    "edge.shapes",
+    "edge.llama",
+}
 # Part of the tree -> all of our own that it may import.
 MIDDLE = {
     "edge.engine": {"edge.engine", "edge.llama"},
@@ -30,6 +38,7 @@ MIDDLE = {
 }
 LEAVES = {
     "edge.cgroup",
+    "edge.cost",
     "edge.errors",
     "edge.gguf_sane",
     "edge.hashing",
@@ -41,7 +50,9 @@ LEAVES = {
     "edge.machine",
     "edge.names",
     "edge.receipt",
+    "edge.shapes",
     "edge.text",
+    "edge.topology",
     "edge.wanted",
 }
 

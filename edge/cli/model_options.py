@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,21 @@ class Shares(click.ParamType):
         return shares
 
 
+class Numbers(click.ParamType):
+    """Whole numbers from ``least`` on, with commas between them; each once, ascending."""
+
+    name = "N,N..."
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        parts = str(value).split(",") if not isinstance(value, tuple) else [*map(str, value)]
+        if not all(is_count(part.strip()) and int(part) >= self.least for part in parts):
+            self.fail(f"{value!r} is no list of whole numbers from {self.least} on", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
 class Thinking(click.ParamType):
     """What ``answering.thinking`` takes: ``on``, ``off``, or a number of tokens."""
 
@@ -73,15 +88,10 @@ def switch(_ctx: click.Context, _param: click.Parameter, value: str | None) -> b
 
 
 threads = click.IntRange(1, 512)
-ENGINE = (
-    click.option(
-        "-c", "--ctx", type=click.IntRange(8), help=f"Context in tokens (default: {DEFAULT_CONTEXT}, or less)."
-    ),
-    click.option("-t", "--threads", type=threads, help="Threads (default: the physical cores)."),
+MEASURED = (  # what a measurement may fix, too
+    click.option("-t", "--threads", type=threads, help="Threads (default: tuned, or the physical cores)."),
     click.option("-tb", "--threads-batch", type=threads, help="Threads that read prompts (default: as --threads)."),
     click.option("-ngl", "--gpu-layers", type=GpuLayers(), help="Layers on GPUs (default: auto, what fits there)."),
-    click.option("-ts", "--tensor-split", type=Shares(), help="Share of each GPU, as 3,1 (default: by their room)."),
-    click.option("-mg", "--main-gpu", type=click.IntRange(0), help="Only this GPU, counted from 0."),
     click.option(
         "-fa", "--flash-attn", type=click.Choice(["on", "off", "auto"]), callback=switch, help="Flash attention."
     ),
@@ -92,6 +102,14 @@ ENGINE = (
         type=click.Choice(["f16", "q8_0", "q4_0"]),
         help="Type of the KV cache (default: f16).",
     ),
+)
+ENGINE = (
+    click.option(
+        "-c", "--ctx", type=click.IntRange(8), help=f"Context in tokens (default: {DEFAULT_CONTEXT}, or less)."
+    ),
+    *MEASURED,
+    click.option("-ts", "--tensor-split", type=Shares(), help="Share of each GPU, as 3,1 (default: by their room)."),
+    click.option("-mg", "--main-gpu", type=click.IntRange(0), help="Only this GPU, counted from 0."),
     click.option("--mlock", "use_mlock", is_flag=True, default=None, help="Keep the model from being swapped out."),
     click.option("--mmap/--no-mmap", "use_mmap", default=None, help="Map the file, or read it (default: map)."),
     click.option("--deterministic", is_flag=True, default=None, help="No answer depends on others; slower."),
@@ -116,7 +134,16 @@ think_option = click.option(
 
 def model_options(function: Function) -> Function:
     """Add all of them to a command."""
-    for option in reversed((*ENGINE, *ANSWER)):
+    return with_options((*ENGINE, *ANSWER), function)
+
+
+def measured_options(function: Function) -> Function:
+    """Add those that a measurement takes."""
+    return with_options(MEASURED, function)
+
+
+def with_options(options: Sequence[Function], function: Function) -> Function:
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
-import numpy as np
 
 from convert import gguf_file
 from convert.errors import one_line
 from convert.ggml import block_size
-from convert.levels import LEVELS, ModelFacts, wanted_types
-from edge import reference, store
+from convert.levels import LEVELS, wanted_types
+from edge import reference, store, tuned
 from edge.cli.common import command_options, json_option, models_dir_option, print_json
 from edge.conversion import gate_text
 from edge.gguf_sane import check_sane
+from edge.shapes import Named, model_facts
 from edge.text import size_text
+from edge.tuned_text import explain
 
 IMATRIX_KEY = "quantize.imatrix.entries_count"
 FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}
@@ -29,10 +31,12 @@ FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}
 @command_options
 def show_command(model: str, as_json: bool, models_dir: Path | None) -> None:
     """Show what MODEL is: architecture, level, real bits per weight, and what the gate found."""
-    path = reference.gguf_path(reference.parse(model), store.models_dir(models_dir))
+    models = store.models_dir(models_dir)
+    path = reference.gguf_path(reference.parse(model), models)
     facts = describe(path)
+    settings = tuned.load(models, gguf_file.read(path))
     if as_json:
-        print_json(facts)
+        print_json(facts | {"tuned": dataclasses.asdict(settings) if settings else None})
         return
     gate = facts["report"].get("gate") or {}
     rows = [
@@ -53,6 +57,12 @@ def show_command(model: str, as_json: bool, models_dir: Path | None) -> None:
     ]
     for label, text in rows:
         click.echo(f"{label:<14}{one_line(str(text))}")
+    if settings is None:
+        click.echo(f"{'settings':<14}defaults; edge tune {model} finds what this machine likes")
+        return
+    click.echo(f"{'settings':<14}measured by edge tune on this machine, {one_line(settings.made)}:")
+    for line in explain(settings):
+        click.echo(f"{'':<14}{one_line(line)}")
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -99,27 +109,6 @@ def fallbacks(file: gguf_file.GgufFile, level: str | None) -> dict[str, list[str
         if tensor.name in wanted and tensor.shape[0] % block_size(wanted[tensor.name]) and tensor.type != "F32":
             found.setdefault(tensor.type, []).append(tensor.name)
     return found
-
-
-class Named(NamedTuple):
-    """A tensor as the rules for types want it: ``shape`` outermost first."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-def model_facts(metadata: dict[str, Any]) -> ModelFacts:
-    """What the rules for types ask; counts that differ by layer are those of the first, as in llama.cpp."""
-    arch = metadata["general.architecture"]
-    heads = metadata[f"{arch}.attention.head_count"]
-    kv_heads = metadata.get(f"{arch}.attention.head_count_kv", heads)
-    return ModelFacts(
-        arch,
-        layers=int(metadata[f"{arch}.block_count"]),
-        heads=int(np.ravel(heads)[0]),
-        kv_heads=int(np.ravel(kv_heads)[0]),
-        experts=int(metadata.get(f"{arch}.expert_count", 0)),
-    )
 
 
 def describe_fallbacks(found: dict[str, list[str]]) -> str:

@@ -8,7 +8,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from convert.errors import EdgeError
@@ -64,18 +64,21 @@ class Ticket:
 class Engine:
     """Continuous batching over one context. A context manager; ``submit`` may be called from any thread.
 
-    The ``context``'s sequences are the slots. Raises EngineError when used after it is closed or has failed, or in a
-    forked process.
+    The ``context``'s sequences are the slots; ``resident``: the tokens that the first of them hold already. Raises
+    EngineError when used after it is closed or has failed, or in a forked process.
     """
 
-    def __init__(self, model: Model, context: Context, limits: Limits | None = None) -> None:
+    def __init__(
+        self, model: Model, context: Context, limits: Limits | None = None, resident: Iterable[list[int]] = ()
+    ) -> None:
         self.model, self.context = model, context
         self.limits = limits or Limits(rows=min(context.n_batch, context.n_ubatch), width=context.n_seq_max)
         if type(self.limits.width) is not int or self.limits.width < 1:
             raise EngineError(f"width is a whole number, 1 or more, got {self.limits.width!r}")
         self.n_ctx = min(self.limits.ctx or context.n_ctx_seq, context.n_ctx_seq)
         self.pace = Pace()
-        self.slots = [Slot(index) for index in range(context.n_seq_max)]
+        held = [*resident, *[[]] * context.n_seq_max]
+        self.slots = [Slot(index, list(held[index])) for index in range(context.n_seq_max)]
         self._runner = Runner(model, context)
         self._inbox: queue.SimpleQueue[Submit | Cancel | Close] = queue.SimpleQueue()
         self._waiting: list[Sequence] = []

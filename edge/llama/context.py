@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import Any
 
@@ -80,9 +81,7 @@ class Context:
                 f"no context with n_ctx {n_ctx}, n_batch {n_batch}, n_ubatch {n_ubatch}, n_seq_max {n_seq_max}",
                 f"sizes are at least 1, sequences 1 to {MAX_SEQUENCES}",
             )
-        for count in (threads, threads_batch):
-            if count is not None and not 1 <= count <= MAX_THREADS:
-                raise ContextError(f"{count} threads are not possible", f"from 1 to {MAX_THREADS}")
+        check_threads(threads, threads_batch)
         params = lib.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = n_batch
@@ -165,6 +164,15 @@ class Context:
         data = self.model.lib.llama_get_logits_ith(self._open(), row)
         return np.ctypeslib.as_array(data, shape=(self.model.n_vocab,))
 
+    def synchronize(self) -> None:
+        """Wait until the last decode is done, its logits included."""
+        self.model.lib.llama_synchronize(self._open())
+
+    def set_threads(self, threads: int, threads_batch: int) -> None:
+        """From the next decode on. Raises ``ContextError``."""
+        check_threads(threads, threads_batch)
+        self.model.lib.llama_set_n_threads(self._open(), threads, threads_batch)
+
     def check_output(self, row: int) -> None:
         """Raise ``ValueError`` unless the last decode left logits for ``row``; C would abort."""
         if row not in self._outputs:
@@ -190,6 +198,25 @@ class Context:
         """The last position in the cache of a sequence, -1 if it is empty."""
         self._check_sequence(seq_id)
         return self.model.lib.llama_memory_seq_pos_max(self._memory, seq_id)
+
+    def get_state(self, seq_id: int) -> bytes:
+        """What the cache holds of a sequence, for ``set_state``."""
+        self._check_sequence(seq_id)
+        lib, pointer = self.model.lib, self._open()
+        buffer = (ctypes.c_uint8 * lib.llama_state_seq_get_size(pointer, seq_id))()
+        written = lib.llama_state_seq_get_data(pointer, buffer, len(buffer), seq_id)
+        return bytes(memoryview(buffer)[:written])
+
+    def set_state(self, seq_id: int, state: bytes) -> None:
+        """Put back what ``get_state`` of a context like this gave. Never for bytes from outside: C trusts them.
+
+        Raises ``ContextError`` where they do not fit.
+        """
+        self._check_sequence(seq_id)
+        self.memory_rm(seq_id)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if self.model.lib.llama_state_seq_set_data(self._open(), buffer, len(state), seq_id) != len(state):
+            raise ContextError("a sequence does not fit into this context", "use one with as many cells a sequence")
 
     def memory_clear(self) -> None:
         """Forget every sequence."""
@@ -226,6 +253,12 @@ class Context:
         self._open()
         if not 0 <= seq_id < self.n_seq_max:
             raise ValueError(f"sequences are 0 to {self.n_seq_max - 1}, got {seq_id}")
+
+
+def check_threads(*counts: int | None) -> None:
+    for count in counts:
+        if count is not None and not 1 <= count <= MAX_THREADS:
+            raise ContextError(f"{count} threads are not possible", f"from 1 to {MAX_THREADS}")
 
 
 def cells_for(ctx: int) -> int:

@@ -6,6 +6,7 @@ what the library was built for from its file, and refuses in words before loadin
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.metadata
@@ -16,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from convert.errors import EdgeError
 from edge import machine
@@ -141,6 +143,31 @@ def _why_not_loaded(text: str) -> tuple[str, str]:
         )
     reason = text.strip().splitlines()[-1] if text.strip() else "no reason given"
     return f"llama.cpp cannot be loaded: {reason}", "build it again with: make setup REBUILD=1"
+
+
+def repacks(c: ModuleType) -> bool:
+    """Whether models are loaded with repacked weights.
+
+    GCC up to 12 miscompiles the set-up of AMX tiles, and the first prefill faults: better slow.
+    """
+    return b"AMX_INT8 = 1" not in c.llama_print_system_info()
+
+
+def ggml_function(library: str, name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml, from the copy that llama.cpp works with: its own handle finds what it was linked with.
+
+    ``library``: the one that has it, such as ``ggml-base``. The package has each several times, and another copy would
+    know no devices. Windows looks in one library alone, and has one of each.
+    """
+    handle = load()._lib
+    if sys.platform == "win32":
+        where = folder()
+        assert where is not None, "it was loaded from there"
+        names = (where / f"{prefix}{library}.dll" for prefix in ("", "lib"))
+        handle = ctypes.CDLL(str(next(path for path in names if path.is_file())))
+    function = handle[name]  # a new object: prototypes set elsewhere stay as they are
+    function.restype, function.argtypes = result, arguments
+    return function
 
 
 def system_info() -> SystemInfo:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from convert import gguf_file
 from convert.errors import EdgeError
 from edge.gguf_sane import check_sane
-from edge.llama.library import last_log, load
+from edge.llama.library import last_log, load, repacks
 
 if TYPE_CHECKING:
     from edge.llama.context import Context
@@ -64,8 +64,7 @@ class Model:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.vocab_only = vocab_only
-        # GCC up to 12 miscompiles the set-up of AMX tiles, and the first prefill faults: better slow.
-        params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
+        params.use_extra_bufts = repacks(lib)
         params.load_mode = {
             (False, False): lib.LLAMA_LOAD_MODE_NONE,
             (True, False): lib.LLAMA_LOAD_MODE_MMAP,

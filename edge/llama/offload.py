@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from convert import gguf_file
 from convert.gguf_file import GgufFile
-from edge import machine
+from edge import cost, machine
+from edge.cost import kv_bytes_per_token
 from edge.gguf_sane import check_sane
 from edge.llama.context import CELL_BLOCK
-from edge.llama.library import folder, load
+from edge.llama.library import ggml_function, load
+from edge.shapes import from_gguf, largest
 
 MARGIN = 1 << 30
 """Bytes left free on each GPU, as llama.cpp's tools do: its kernels, the desktop and what the estimate misses. A share
@@ -108,41 +108,22 @@ def weight_bytes(file: GgufFile) -> tuple[list[int], int]:
     for tensor in file.tensors:
         first, _, rest = tensor.name.partition(".")
         sizes[rest.partition(".")[0] if first == "blk" else first] += tensor.nbytes
-    layers = [sizes[str(i)] for i in range(_largest(file, "block_count"))]
+    layers = [sizes[str(i)] for i in range(largest(file.metadata, "block_count"))]
     return layers, sizes["output_norm"] + (sizes["output"] or sizes["token_embd"])
 
 
 def kv_bytes(file: GgufFile, n_ctx: int, kv_type: str) -> int:
-    """Bytes of the K and V of one layer; too many for layers of linear attention, whose state is smaller, and for those
-    of latent attention, which keep no V."""
-    width = _largest(file, "embedding_length") // max(1, _largest(file, "attention.head_count"))
-    both = _largest(file, "attention.key_length", width) + _largest(file, "attention.value_length", width)
-    heads = _largest(file, "attention.head_count_kv", _largest(file, "attention.head_count"))
-    known = GGMLQuantizationType.__members__.get(kv_type.upper(), GGMLQuantizationType.F32)  # Context refuses others
-    block, nbytes = GGML_QUANT_SIZES[known]
+    """Bytes of the K and V of one layer that has them; layers of linear attention have a smaller state instead."""
+    shape = from_gguf(file)
     cells = -(-n_ctx // CELL_BLOCK) * CELL_BLOCK
-    return cells * heads * both * nbytes // block
+    return cells * kv_bytes_per_token(shape, kv_type) // max(1, shape.attention_layers)
 
 
 def compute_bytes(file: GgufFile, n_ctx: int, *, flash_attn: bool, outputs: int = 1, rows: int = 512) -> int:
     """An upper estimate of what a step of ``rows`` tokens needs beside weights and cache, in bytes; the logits of
     ``outputs`` of them are read."""
-    experts = _largest(file, "expert_used_count", 0) * _largest(file, "expert_feed_forward_length", 0)
-    inner = max(_largest(file, "feed_forward_length", 0), experts)
-    logits = outputs * len(file.metadata["tokenizer.ggml.tokens"])
-    row = 3 * inner + 8 * _largest(file, "embedding_length")
-    row += 2 * n_ctx  # the mask, in two types
-    if not flash_attn:
-        row += 2 * n_ctx * _largest(file, "attention.head_count")
-    return 4 * (rows * row + logits) + (
-        kv_bytes(file, n_ctx, "f16") if flash_attn else 0
-    )  # a quantized cache is widened
-
-
-def _largest(file: GgufFile, key: str, default: int = 0) -> int:
-    """A count of the architecture; the largest where each layer has its own."""
-    value = file.metadata.get(f"{file.metadata['general.architecture']}.{key}", default)
-    return int(np.max(value)) if np.size(value) and np.issubdtype(np.asarray(value).dtype, np.integer) else default
+    needed = cost.compute_bytes(from_gguf(file), n_ctx, flash_attn=flash_attn, outputs=outputs, rows=rows)
+    return needed + (kv_bytes(file, n_ctx, "f16") if flash_attn else 0)  # a GPU widens a quantized cache
 
 
 # --- what the machine says
@@ -153,9 +134,9 @@ def free_memory() -> list[int]:
     c = load()
     if not c.llama_supports_gpu_offload():
         return []
-    count = _function(c, "ggml", "ggml_backend_dev_count", ctypes.c_size_t)
-    get = _function(c, "ggml", "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    kind = _function(c, "ggml-base", "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    count = ggml_function("ggml", "ggml_backend_dev_count", ctypes.c_size_t)
+    get = ggml_function("ggml", "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    kind = ggml_function("ggml-base", "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     devices = [(get(i), kind(get(i))) for i in range(count())]
     chosen = [one for one, kind in devices if kind == GPU] or [one for one, kind in devices if kind == INTEGRATED_GPU]
     return [device_memory(c, one) for one in chosen]
@@ -163,26 +144,9 @@ def free_memory() -> list[int]:
 
 def device_memory(c: Any, device: int) -> int:
     """Free bytes of a ggml device; those of the machine where it has none of its own to report."""
-    read = _function(
-        c, "ggml-base", "ggml_backend_dev_memory", None, ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2
+    read = ggml_function(
+        "ggml-base", "ggml_backend_dev_memory", None, ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2
     )
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     read(device, ctypes.byref(free), ctypes.byref(total))
     return free.value if total.value else machine.memory().available
-
-
-def _function(c: Any, library: str, name: str, result: Any, *arguments: Any) -> Any:
-    """A function of ggml, from the copy that llama.cpp works with: its own handle finds what it was linked with.
-
-    The package has each library several times, and another copy would know no devices. Windows looks in one library
-    alone, and has one of each.
-    """
-    handle = c._lib
-    if sys.platform == "win32":
-        where = folder()
-        assert where is not None, "it was loaded from there"
-        names = (where / f"{prefix}{library}.dll" for prefix in ("", "lib"))
-        handle = ctypes.CDLL(str(next(path for path in names if path.is_file())))
-    function = handle[name]  # a new object: prototypes set elsewhere stay as they are
-    function.restype, function.argtypes = result, arguments
-    return function

@@ -18,6 +18,8 @@ from click.testing import CliRunner, Result
 
 from edge.cli.main import cli
 from tests.checkpoints import build, edit_json
+from tests.hub.huggingface import HuggingFaceDouble
+from tests.hub.modelscope import ModelScopeDouble
 
 TINY = Path(str(files("edge.models") / "tiny-qwen"))
 
@@ -209,7 +211,39 @@ def test_ctrl_c_says_what_was_kept(home: Path, tmp_path: Path) -> None:
 def test_doctor(home: Path) -> None:
     found = json.loads(run("doctor", "--json").stdout)
     assert {"Python", "llama-cpp-python", "memory"} <= {check["name"] for check in found["checks"]}
-    assert "ok   Python" in run("doctor").stdout
+    told = run("doctor")
+    assert "ok   Python" in told.stdout
+    assert told.exit_code == 0
+
+
+def test_doctor_ends_with_1_for_what_must_be_mended(home: Path) -> None:
+    broken = home / "models" / "tiny-qwen" / "tiny-qwen-Q8_0.gguf"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"GGUF")
+    told = run("doctor")
+    assert told.exit_code == 1
+    [line] = [line for line in told.stdout.splitlines() if line.startswith("BAD ")]
+    assert line.startswith("BAD  model tiny-qwen:Q8_0: the file ends after 4 bytes")
+    assert line.endswith(" -> edge convert tiny-qwen --level Q8_0")
+    assert run("convert", "tiny-qwen", "--level", "Q8_0").exit_code == 0
+    assert "ok   model tiny-qwen:Q8_0: " in run("doctor").stdout
+
+
+def test_doctor_asks_the_hubs_only_when_told_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HuggingFaceDouble([]) as face, ModelScopeDouble([]) as scope:
+        monkeypatch.setenv("HF_ENDPOINT", face.endpoint)
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", scope.endpoint)
+        assert "127.0.0.1" not in run("doctor").stdout
+        assert "note hubs: not tried: --offline forbids the network\n" in run("doctor", "--online", "--offline").stdout
+        with monkeypatch.context() as offline:
+            offline.setenv("HF_HUB_OFFLINE", "1")
+            assert "note hubs: not tried: HF_HUB_OFFLINE forbids" in run("doctor", "--online").stdout
+            assert "hubs:" not in run("doctor").stdout
+        assert face.requests == scope.requests == []
+        told = run("doctor", "--online").stdout
+        assert "ok   Hugging Face: 127.0.0.1 answers in " in told
+        assert "ok   ModelScope: 127.0.0.1 answers in " in told
+        assert len(face.requests) == len(scope.requests) == 1
 
 
 def test_demo_runs_every_embedded_model_at_three_levels(home: Path) -> None:

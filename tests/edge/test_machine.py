@@ -10,6 +10,7 @@ import pytest
 
 from edge import machine
 from edge.cgroup import Limits
+from edge.topology import Core, Topology
 
 CELERON = """\
 processor\t: 0
@@ -118,6 +119,26 @@ def test_affinity_cuts_usable_cores(monkeypatch: pytest.MonkeyPatch):
     cores = machine.cores(Limits())
     assert (cores.physical, cores.logical, cores.usable) == (4, 8, 6)
     assert machine.usable_cores() <= 4
+
+
+def test_threads_by_cores_of_one_kind(monkeypatch: pytest.MonkeyPatch):
+    """On taskset to the two hyperthreads of one core there were two threads, which took the core from each other; on a
+    hybrid CPU there were as many as cores, and the quick ones waited for the slow ones."""
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 20 if logical else 12)
+    one = Topology((Core("performance", (3, 11)),))
+    slow = tuple(Core("efficiency", (cpu,)) for cpu in range(12, 20))
+    hybrid = Topology((*(Core("performance", (cpu, cpu + 1)) for cpu in (0, 2, 4, 6)), *slow))
+    assert machine.usable_cores(Limits(), one) == 1
+    assert machine.usable_cores(Limits(), hybrid) == 4
+    assert machine.usable_cores(Limits(cpus=3.5), hybrid) == 3
+    assert machine.usable_cores(Limits(cpus=0.5), hybrid) == 1
+    assert machine.usable_cores(Limits(), Topology(slow)) == 8, "for a process that is kept on slow cores"
+
+
+def test_threads_where_hyperthreads_are_not_told_apart(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    untold = Topology(tuple(Core("performance", (cpu,)) for cpu in range(8)))
+    assert machine.usable_cores(Limits(), untold) == 4
 
 
 def test_memory_is_cut_down_to_the_group():

@@ -10,7 +10,8 @@ import pytest
 
 from convert.gguf_file import GgufFile, TensorInfo
 from convert.levels import LEVELS, parse_level, tensor_types
-from edge.cli.show import Named, describe, describe_fallbacks, fallbacks, model_facts
+from edge.cli.show import describe, describe_fallbacks, fallbacks
+from edge.shapes import Named, model_facts
 from tests.edge import tiny_gguf
 
 METADATA: dict[str, Any] = {

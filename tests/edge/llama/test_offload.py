@@ -254,7 +254,7 @@ def fake_devices(
     }
     library = SimpleNamespace(llama_supports_gpu_offload=lambda: offload_there)
     monkeypatch.setattr(offload, "load", lambda: library)
-    monkeypatch.setattr(offload, "_function", lambda c, file, name, *types: functions[file, name])
+    monkeypatch.setattr(offload, "ggml_function", lambda file, name, *types: functions[file, name])
     available = machine.Memory(total=9000, available=7777, limit=None)
     monkeypatch.setattr(machine, "memory", lambda: available)
     return library
@@ -290,9 +290,9 @@ def test_a_library_without_offloading_is_not_asked_for_devices(monkeypatch: pyte
 def test_the_real_library_knows_its_cpu() -> None:
     """The copy of ggml that llama.cpp works with is asked: another one would know no devices, or free other memory."""
     c = load()
-    get = offload._function(c, "ggml", "ggml_backend_dev_get", offload.ctypes.c_void_p, offload.ctypes.c_size_t)
-    count = offload._function(c, "ggml", "ggml_backend_dev_count", offload.ctypes.c_size_t)
-    kind = offload._function(c, "ggml-base", "ggml_backend_dev_type", offload.ctypes.c_int, offload.ctypes.c_void_p)
+    get = offload.ggml_function("ggml", "ggml_backend_dev_get", offload.ctypes.c_void_p, offload.ctypes.c_size_t)
+    count = offload.ggml_function("ggml", "ggml_backend_dev_count", offload.ctypes.c_size_t)
+    kind = offload.ggml_function("ggml-base", "ggml_backend_dev_type", offload.ctypes.c_int, offload.ctypes.c_void_p)
     cpus = [get(i) for i in range(count()) if kind(get(i)) == CPU]
     assert len(cpus) == 1
     assert 0 < device_memory(c, cpus[0]) <= machine.memory().total * 4  # a limit on us is not one on the machine

@@ -1,0 +1,1 @@
+"""Measuring models on this machine: speed, quality, settings, and the report about them."""

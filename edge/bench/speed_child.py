@@ -1,0 +1,221 @@
+"""Measures one model file, in a process of its own: ``python -m edge.bench.speed_child GGUF OPTIONS``.
+
+Prints JSON lines: ``{"progress": [done, of]}``, ``{"so_far": {...}}`` as soon as something is known, and last
+``{"found": {...}}`` or ``{"failed": why, "hint": ...}``.
+
+One thread at a time computes, and ends before the next begins: where two have thread teams, OpenMP lets all of them
+sleep between the parts of a step.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+from convert.errors import EdgeError
+from edge import machine
+from edge.bench import gauges
+from edge.bench.speed import (
+    ANSWER,
+    ENGINE_WORK,
+    PROMPT,
+    USUAL_CONTEXT,
+    WIDE_ANSWER,
+    Options,
+    from_json,
+    key,
+    knee,
+    work,
+)
+from edge.bench.steps import Steps
+from edge.cost import kv_bytes
+from edge.engine.engine import Engine
+from edge.engine.scheduler import Limits, Pace
+from edge.engine.types import Request, Timings
+from edge.gate_checks import say
+from edge.llama.context import Context, cells_for
+from edge.llama.model import Model
+from edge.llama.sampler import Sampling
+from edge.shapes import from_gguf
+
+MARGIN = 64  # cells beyond what is measured
+SLICE = 10.0  # seconds of a sustained run that are one point
+KV_SHARE = 0.5  # of the free memory that a cache for several sequences may take
+
+Result = TypeVar("Result")
+Say = Callable[[dict[str, Any]], None]
+
+
+class Bench:
+    """One model, and what is found about it."""
+
+    def __init__(self, model: Model, options: Options, say: Say) -> None:
+        self.model, self.options, self.say = model, options, say
+        self.samples: dict[str, list[float]] = defaultdict(list)
+        self.widths: dict[int, dict[int, list[float]]] = {depth: defaultdict(list) for depth in options.depths}
+        self.dice = random.Random(0)
+        each = len(options.depths) * sum(map(work, options.widths))
+        self.of = options.repeats * (each + len(options.depths) * ENGINE_WORK) + sum(options.depths)
+        self.done = 0
+        self.others: dict[str, Any] = {}
+
+    def context(self, cells: int, width: int = 1) -> Context:
+        options = self.options
+        return Context(
+            self.model,
+            cells * width,
+            n_batch=options.rows,
+            n_ubatch=options.rows,
+            n_seq_max=width,
+            threads=options.threads,
+            threads_batch=options.threads_batch,
+            flash_attn=options.flash_attn,
+            kv_type=options.kv_type,
+        )
+
+    def tell(self, amount: int) -> None:
+        self.done += amount
+        self.say({"progress": [self.done, self.of]})
+
+    def so_far(self) -> dict[str, Any]:
+        """What is known by now: medians, and the smallest and largest of each."""
+        found: dict[str, Any] = {name: median(values) for name, values in self.samples.items()}
+        found |= {"spread": {name: [min(values), max(values)] for name, values in self.samples.items()}, "widths": {}}
+        for depth, by_width in self.widths.items():
+            rates = {width: median(by_width[width]) for width in sorted(by_width)}
+            if rates:
+                found["widths"][str(depth)] = {str(width): rate for width, rate in rates.items()}
+            if len(rates) > 1:
+                found[key("knee", depth)] = knee(rates)
+        return found | self.others
+
+    # --- what is measured
+
+    def first_use(self, started: float) -> None:
+        """What it takes to begin, as ``edge run`` does; ``started`` is a time of ``perf_counter``."""
+        with self.context(cells_for(USUAL_CONTEXT)) as context, Steps(context) as steps:
+            steps.decode(1)
+            self.others["load"] = time.perf_counter() - started
+            steps.prefill(PROMPT)
+            self.others["peak_memory"] = gauges.peak_memory()
+        self.say({"so_far": self.so_far()})
+
+    def at_depth(self, depth: int, width: int) -> None:
+        """Everything behind ``depth`` tokens, with up to ``width`` sequences at once."""
+        with self.context(cells_for(depth + PROMPT + ANSWER + MARGIN), width) as context:
+            prefix, state = alone(lambda: self.raw(context, depth, width))
+            self.through_engine(context, prefix, state)
+
+    def raw(self, context: Context, depth: int, width: int) -> tuple[list[int], bytes]:
+        """llama.cpp alone. Returns the tokens before, and the state of a sequence that holds them."""
+        widths = [one for one in self.options.widths if one <= width]
+        with Steps(context) as steps:
+            steps.fill(depth, width)
+            self.tell(depth)
+            steps.prefill(PROMPT)
+            steps.decode(2)  # both warm
+            for turn in range(self.options.repeats):
+                for one in widths if turn % 2 == 0 else widths[::-1]:  # a machine that tires treats all alike
+                    if one == 1:
+                        self.samples[key("pp512", depth)].append(PROMPT / steps.prefill(PROMPT))
+                        self.samples[key("tg128", depth)].append(ANSWER / steps.decode(ANSWER))
+                    self.widths[depth][one].append(WIDE_ANSWER * one / steps.decode(WIDE_ANSWER, one))
+                    self.tell(work(one))
+                self.say({"so_far": self.so_far()})
+            return steps.prefix, steps.state
+
+    def through_engine(self, context: Context, prefix: list[int], state: bytes) -> None:
+        """The same for who uses the engine: time to the first token, and sampled decoding."""
+        depth, pace = len(prefix), Pace()
+        self.answer(context, prefix, state, pace, prompt=PROMPT, most=4)  # the pace is learnt
+        for _ in range(self.options.repeats):
+            first = self.answer(context, prefix, state, pace, prompt=PROMPT, most=1)
+            self.samples[key("ttft", depth)].append(first.first_token)
+            answer = self.answer(context, prefix, state, pace, prompt=1, most=ANSWER + 1)
+            self.samples[key("decode", depth)].append(answer.decode_rate)
+            self.tell(ENGINE_WORK)
+        self.say({"so_far": self.so_far()})
+
+    def answer(
+        self, context: Context, prefix: list[int], state: bytes, pace: Pace, *, prompt: int, most: int
+    ) -> Timings:
+        """One request behind the prefix, by an engine of its own that knows the machine's ``pace``."""
+        context.memory_clear()
+        if state:
+            context.set_state(0, state)
+        question = self.dice.choices(range(self.model.n_vocab), k=prompt)
+        sampling = Sampling.from_metadata(self.model.metadata)
+        with Engine(self.model, context, Limits(self.options.rows, 1), [prefix]) as engine:
+            engine.pace = pace
+            request = Request((*prefix, *question), sampling, max_tokens=most, ignore_eos=True)
+            return engine.submit(request).result()[1].timings
+
+    def sustained(self, minutes: float) -> None:
+        """Decoding on end: tokens/s of each slice of time, with the clock and the temperature where they are known."""
+        points: list[dict[str, float | None]] = []
+        with self.context(cells_for(USUAL_CONTEXT)) as context, Steps(context) as steps:
+            steps.decode(2)
+            started = time.monotonic()
+            while (now := time.monotonic() - started) < 60 * minutes:
+                count, seconds = 0, 0.0
+                while seconds < min(SLICE, 60 * minutes - now):
+                    seconds += steps.decode(8)
+                    count += 8
+                points.append(
+                    {
+                        "seconds": time.monotonic() - started,
+                        "tg": count / seconds,
+                        "clock": gauges.clock(),
+                        "temperature": gauges.temperature(),
+                    }
+                )
+                self.say({"progress": [int(points[-1]["seconds"] or 0), int(60 * minutes)]})
+                self.others["sustained"] = points
+                self.say({"so_far": self.so_far()})
+
+
+def alone(task: Callable[[], Result]) -> Result:
+    """What the task returns or raises, run in a thread of its own, whose team of OpenMP ends with it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(task).result()
+
+
+def measure(path: Path, options: Options, say: Say) -> dict[str, Any]:
+    """All that ``options`` ask for. Raises EdgeError."""
+    started = time.perf_counter()
+    with Model(path, gpu_layers=options.gpu_layers) as model:
+        bench = Bench(model, options, say)
+        alone(lambda: bench.first_use(started))
+        for depth in options.depths:
+            bench.at_depth(depth, bench_width(model, options, depth))
+        if options.minutes:
+            alone(lambda: bench.sustained(options.minutes))
+        return bench.so_far()
+
+
+def bench_width(model: Model, options: Options, depth: int) -> int:
+    """The widest of the wanted widths whose cache leaves room for others."""
+    cells = cells_for(depth + PROMPT + ANSWER + MARGIN)
+    each, room = kv_bytes(from_gguf(model.file), cells, options.kv_type), KV_SHARE * machine.memory().available
+    return max([width for width in options.widths if width * each <= room], default=1)
+
+
+def main() -> int:
+    try:
+        say({"found": measure(Path(sys.argv[1]), from_json(json.loads(sys.argv[2])), say)})
+    except EdgeError as error:
+        say({"failed": error.message, "hint": error.hint})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

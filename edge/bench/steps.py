@@ -1,0 +1,92 @@
+"""Timed steps on a context, as llama.cpp's own benchmarks take them: random tokens, no sampling, no engine."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from edge.llama.batch import Batch
+from edge.llama.context import Context
+
+
+class Steps:
+    """Measures one context. Sequence 0 is the one that works alone; with ``n_seq_max`` more can decode beside it.
+
+    The clocks run around llama_decode until its logits are there, which is where llama-bench has them. A context
+    manager. One thread at a time, and always the same: see ``edge.api.Engine``.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.prefix: list[int] = []
+        self.state = b""
+        """Of a sequence that holds the prefix."""
+        self._batch = Batch(context.n_batch)
+        self._dice = random.Random(0)
+
+    def tokens(self, count: int) -> list[int]:
+        return [self._dice.randrange(self.context.model.n_vocab) for _ in range(count)]
+
+    @property
+    def depth(self) -> int:
+        return len(self.prefix)
+
+    def fill(self, depth: int, width: int = 1) -> None:
+        """Let each of ``width`` sequences hold ``depth`` random tokens, the same ones; untimed."""
+        self.context.memory_clear()
+        self.prefix = self.tokens(depth)
+        self._feed(self.prefix, 0)
+        self.state = self.context.get_state(0) if depth else b""
+        for sequence in range(1, width if depth else 1):
+            self.context.set_state(sequence, self.state)
+
+    def prefill(self, count: int, rows: int | None = None) -> float:
+        """Seconds to compute a prompt of ``count`` tokens behind the prefix, at most ``rows`` of them at once."""
+        tokens = self.tokens(count)
+        started = time.perf_counter()
+        self._feed(tokens, self.depth, rows)
+        seconds = time.perf_counter() - started
+        self._forget(1)
+        return seconds
+
+    def decode(self, count: int, width: int = 1) -> float:
+        """Seconds of ``count`` steps, each with one token of ``width`` sequences behind the prefix."""
+        tokens = self.tokens(count * width)
+        started = time.perf_counter()
+        for step in range(count):
+            self._batch.clear()
+            for sequence in range(width):
+                self._batch.add(tokens[step * width + sequence], self.depth + step, sequence, True)
+            self.context.decode(self._batch)
+            self.context.synchronize()
+        seconds = time.perf_counter() - started
+        self._forget(width)
+        return seconds
+
+    def _feed(self, tokens: Sequence[int], start: int, rows: int | None = None) -> None:
+        """Logits of the last token only, as for a prompt."""
+        rows = min(rows or self.context.n_batch, self.context.n_batch)
+        for first in range(0, len(tokens), rows):
+            self._batch.clear()
+            for index, token in enumerate(tokens[first : first + rows], first):
+                self._batch.add(token, start + index, 0, index == len(tokens) - 1)
+            self.context.decode(self._batch)
+        self.context.synchronize()
+
+    def _forget(self, width: int) -> None:
+        """Back to the prefix; where the model cannot cut, by putting it back."""
+        for sequence in range(width):
+            if not self.depth:
+                self.context.memory_rm(sequence)
+            elif not self.context.memory_rm(sequence, self.depth):
+                self.context.set_state(sequence, self.state)
+
+    def close(self) -> None:
+        self._batch.close()
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,90 @@
+"""What ``edge bench`` shows and writes: tables that fill while it works above a bar with an ETA; files at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from convert.errors import EdgeError
+from edge.bench.against import difference_table, differences, remarks
+from edge.bench.charts import speed_quality_svg
+from edge.bench.report import html_report
+from edge.bench.tables import csv_text, quality_table, speed_table
+from edge.plan.words import locale_language
+
+
+class Live:
+    """A context manager: ``update`` is what ``edge.bench.run.bench`` calls. Tables go to standard output at the end;
+    meanwhile they are shown on standard error where that is a terminal. Silent where that is wanted."""
+
+    def __init__(self, silent: bool) -> None:
+        self._silent = silent
+        self._result: dict[str, Any] = {}
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._what = ""
+        self._live = RichLive(console=self._console, transient=True, refresh_per_second=4)
+
+    def update(self, result: dict[str, Any], what: str, done: int, of: int) -> None:
+        self._result = result
+        if what != self._what:
+            self._bar.remove_task(self._task)
+            self._task, self._what = self._bar.add_task(what, total=of or None), what
+        self._bar.update(self._task, completed=done, total=of or None)
+        if self._live.is_started:
+            self._live.update(Group(*tables(result), self._bar))
+
+    def __enter__(self) -> Live:
+        if not self._silent and self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+        if not self._silent and self._result:
+            for table in tables(self._result):
+                Console().print(table)
+
+
+def write_outputs(outputs: Sequence[Path], result: Mapping[str, Any]) -> None:
+    """The result, as each file's suffix asks for it. Raises EdgeError."""
+    makers = {
+        ".html": lambda: html_report(result, locale_language()),
+        ".json": lambda: json.dumps(result, ensure_ascii=False) + "\n",
+        ".csv": lambda: csv_text(result),
+        ".svg": lambda: speed_quality_svg(result, locale_language()),
+    }
+    for path in outputs:
+        try:
+            path.write_text(makers[path.suffix](), encoding="utf-8", newline="")
+        except OSError as error:
+            raise EdgeError(
+                f"cannot write {path}: {error.strerror}", "the figures are above; choose another place"
+            ) from error
+
+
+def show_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    console = Console()
+    for remark in remarks(old, new):
+        console.print(f"note: {remark}", markup=False, highlight=False)
+    console.print(difference_table(differences(old, new)))
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """Those that have anything to show yet."""
+    return [table for table in (speed_table(result), quality_table(result)) if table.row_count and table.columns]

@@ -1,0 +1,1 @@
+"""What this machine has and what it lacks, each line ok or what to do."""

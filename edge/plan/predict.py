@@ -1,0 +1,38 @@
+"""Tokens/s of a model from what this machine's kernels reach (``edge.plan.probe``). Pure.
+
+Decoding reads every active weight once a token, each type at its own rate, and the cache; between the products lie
+small operations, which cost time by their number. A prompt is multiplied in chunks, whose time is that of their
+operations; only its last token needs the output matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edge.cost import Product, attention_flops, dense_width, expert_width, kv_bytes
+from edge.plan.probe import Rates
+from edge.shapes import ModelShape
+
+SMALL_OPS = 40  # of a layer: norms, rotations, copies into the cache, attention's own, sums
+STEP = 1e-4  # seconds: building the graph, handing over the logits
+# How often a layer goes over each hidden value, each inner value of the feed-forward and each score of attention: to
+# norm, rotate, add, quantize for the next product; for exponential functions, which take longer, several times.
+HIDDEN_PASSES, INNER_PASSES, SCORE_PASSES = 16, 12, 14
+
+
+def decode_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, depth: int = 0) -> float:
+    """Of one token behind ``depth`` tokens."""
+    weights = sum(one.active_bytes / rates.read[one.qtype] for one in products)
+    cache = kv_bytes(shape, depth) / rates.read["F16"] if depth else 0.0
+    return weights + cache + shape.layers * SMALL_OPS * rates.small_op + STEP
+
+
+def prefill_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, tokens: int) -> float:
+    """Of a prompt of ``tokens``. Attention computes every one with all of them, and leaves out later what lies behind
+    it."""
+    inner_products = [one for one in products if one.rows != shape.vocabulary]
+    weights = sum(2 * one.active_weights / rates.multiply[one.qtype] for one in inner_products)
+    attention = attention_flops(shape, tokens) / rates.multiply["F16"]
+    inner = max(dense_width(shape), expert_width(shape))
+    values = HIDDEN_PASSES * shape.hidden + INNER_PASSES * inner + SCORE_PASSES * shape.heads * tokens
+    return tokens * (weights + attention + shape.layers * values * rates.value)

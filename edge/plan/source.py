@@ -1,0 +1,79 @@
+"""What is known of MODEL before it is here: its tensors, its files that are here, and how much there is to fetch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convert import gguf_file
+from convert.errors import EdgeError
+from convert.gguf_file import GgufFile
+from convert.levels import LEVELS
+from edge import reference, store
+from edge.gguf_sane import check_sane
+from edge.lock import LockedModel
+from edge.receipt import read_receipt
+from edge.shapes import ModelShape, from_checkpoint_config, from_config, from_gguf
+from edge.user_lock import known_models
+
+CHECKPOINT_WEIGHT = 2  # bytes of a weight in a bf16 checkpoint
+FTYPES = {int(level.ftype): level.name for level in LEVELS.values()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """``files``: level -> the file that is here; ``download``: bytes to fetch before a conversion, 0 where the
+    checkpoint is here; None where only files are, and nothing can be converted."""
+
+    name: str
+    shape: ModelShape
+    files: Mapping[str, GgufFile] = field(default_factory=dict)
+    download: int | None = 0
+    level: str | None = None
+
+
+def find_source(model: str, models: Path) -> Source:
+    """Understand MODEL. Uses no network. Raises EdgeError for one that neither the lock nor the store knows."""
+    wanted = reference.parse(model)
+    if wanted.gguf is not None:
+        file = sane(wanted.gguf)
+        level = FTYPES.get(file.metadata.get("general.file_type", -1), wanted.name)
+        return Source(wanted.name, from_gguf(file), {level: file}, None)
+    files = {stored.level: sane(stored.path) for stored in reference.stored_levels(wanted, models)}
+    if wanted.checkpoint is not None:
+        shape = from_checkpoint_config(read_config(wanted.checkpoint))
+        return Source(wanted.name, shape, files, 0, wanted.level)
+    name = wanted.locked or wanted.name
+    if (locked := known_models(models).get(name)) and locked.architecture and locked.context_length:
+        shape = from_config(locked.architecture, locked.config, locked.context_length)
+        return Source(name, shape, files, download_bytes(locked, shape, models), wanted.level)
+    if files:
+        return Source(wanted.name, from_gguf(next(iter(files.values()))), files, None, wanted.level)
+    if "/" in model:
+        raise EdgeError(f"nothing is known of {model} yet", f"run: edge lock {model}, which fetches its config alone")
+    reference.gguf_path(wanted, models)  # says which name is near
+    raise AssertionError("a model that is not there has no file")
+
+
+def sane(path: Path) -> GgufFile:
+    file = gguf_file.read(path)
+    check_sane(file)
+    return file
+
+
+def read_config(checkpoint: Path) -> Mapping[str, object]:
+    try:
+        return json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EdgeError(f"cannot read config.json of {checkpoint}: {error}", "fetch the checkpoint again") from error
+
+
+def download_bytes(locked: LockedModel, shape: ModelShape, models: Path) -> int:
+    """The locked files' sizes where all are known, else two bytes a weight; 0 where they are here already."""
+    if read_receipt(store.checkpoint_path(models, locked.name), locked.name).complete:
+        return 0
+    if locked.complete:
+        return sum(file.size for file in locked.files)
+    return CHECKPOINT_WEIGHT * shape.parameters
