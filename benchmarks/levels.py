@@ -66,7 +66,7 @@ def main() -> None:
     peer_bench.build(given.threads)
     depths = tuple(map(int, given.depths.split(",")))
     files = {level: path for level, path in level_files(REAL).items() if level in given.levels.split(",")}
-    print(f"{heading(given)}; {machine()}: ours / theirs", flush=True)
+    print(f"{heading(given)}; ours / theirs", flush=True)
     sides: dict[str, tuple[list[Figures], list[Figures]]] = defaultdict(lambda: ([], []))
     for run in range(given.runs):
         for level, path in files.items():
@@ -74,6 +74,8 @@ def main() -> None:
             found = {side: side(path, given.threads, depths) for side in order}
             sides[level][0].append(found[ours])
             sides[level][1].append(found[theirs])
+            each = (f"{name} {found[ours][name] / found[theirs][name]:.3f}" for name in found[ours])
+            print(f"run {run + 1}: {level:7}", *each, sep="  ", flush=True)
     results: dict[str, float] = {}
     for level, (mine, peers) in sides.items():
         for name in mine[0]:

@@ -119,7 +119,7 @@ class Engine:
                 kv_type=kv_type,
             )
             if gpu_layers == 0:
-                check_context_fits(self.model.file, self.ctx, slots, kv_type)
+                check_context_fits(self.model.file, self.ctx, slots, kv_type, settings.flash_attn is not False)
             self._context = Context(
                 self.model,
                 cells_for(self.ctx) * slots,

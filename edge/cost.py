@@ -133,6 +133,16 @@ def flops_per_token(tensors: Sequence[SizedTensor], shape: ModelShape, depth: in
     return 2 * sum(product.active_weights for product in products(tensors, shape)) + attention_flops(shape, depth)
 
 
+def prompt_flops_per_token(tensors: Sequence[SizedTensor], shape: ModelShape) -> float:
+    """Operations with weights for one token of a prompt: without the output matrix, which only its last token needs."""
+    inner = (product for product in products(tensors, shape) if not is_output(product, shape))
+    return 2 * sum(product.active_weights for product in inner)
+
+
+def is_output(product: Product, shape: ModelShape) -> bool:
+    return product.rows == shape.vocabulary
+
+
 def attention_flops(shape: ModelShape, depth: int) -> int:
     """Operations of one token between its ``depth`` predecessors and itself: every head's query with every key, the
     sum of values; for linear attention, those on the states.

@@ -32,7 +32,7 @@ def run_gate(gguf: Path, checkpoint: Path, on_check: OnCheck | None = None) -> d
     needed = gguf.stat().st_size + MEMORY_BESIDE_WEIGHTS
     if needed > machine.memory().available:
         return {"passed": None, "needs_gb": round(needed / 1e9, 1)}
-    command = [sys.executable, "-m", "edge.gate_checks", str(gguf), str(checkpoint)]
+    command = [sys.executable, "-P", "-m", "edge.gate_checks", str(gguf), str(checkpoint)]
     name, current = gguf.name.removesuffix(".partial"), CHECKS[0]
     result: dict[str, Any] | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:

@@ -4,7 +4,7 @@ itself with."""
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from edge import store
 from edge.errors import StoreError
 from edge.tuned import MAX_BYTES, machine_key, model_key
 
-FIGURES = ("pp512", "tg128", "decode", "ttft", "load", "peak_memory")
+FIGURES = ("pp512", "tg128", "decode", "ttft", "load", "peak_memory", "threads", "threads_batch")
 
 
 def path_for(models: Path, file: GgufFile) -> Path:
@@ -47,4 +47,4 @@ def save(models: Path, file: GgufFile, level: Mapping[str, Any]) -> None:
 def figures(value: Mapping[str, Any]) -> dict[str, float]:
     """The numbers among them that can be."""
     found = {key: value[key] for key in FIGURES if type(value.get(key)) in (int, float)}
-    return {key: float(one) for key, one in found.items() if math.isfinite(one) and one > 0}
+    return {key: float(one) for key, one in found.items() if 0 < one <= sys.float_info.max}

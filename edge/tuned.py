@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,8 @@ from edge.errors import StoreError
 from edge.llama import library
 
 MAX_BYTES = 1 << 16
-COUNTS = {"threads": 512, "threads_batch": 512, "rows": 4096, "width": 256}  # the most of each
+NO_LIMIT = 256  # of the decode width: as many sequences as a context can have
+COUNTS = {"threads": 512, "threads_batch": 512, "rows": 4096, "width": NO_LIMIT}  # the most of each
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def checked(value: Any) -> Tuned:
     if not isinstance(measured, dict) or not all(isinstance(rates, dict) for rates in measured.values()):
         raise ValueError("no table of rates")
     for rates in measured.values():
-        if not all(type(rate) in (int, float) and math.isfinite(rate) for rate in rates.values()):
+        if not all(type(rate) in (int, float) and abs(rate) <= sys.float_info.max for rate in rates.values()):
             raise ValueError("a rate that is no number")
     return Tuned(**value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.tuned import Tuned
+from edge.tuned import NO_LIMIT, Tuned
 
 
 def explain(tuned: Tuned) -> list[str]:
@@ -13,7 +13,7 @@ def explain(tuned: Tuned) -> list[str]:
         "prefill threads": str(tuned.threads_batch),
         "flash attention": flash,
         "batch size": str(tuned.rows),
-        "decode width": str(tuned.width),
+        "decode width": "all" if tuned.width == NO_LIMIT else str(tuned.width),
     }
     lines = []
     for question, choice in chosen.items():

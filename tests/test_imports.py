@@ -35,6 +35,7 @@ MIDDLE = {
     "edge.engine": {"edge.engine", "edge.llama"},
     "edge.constrain": {"edge.json_schema", "edge.llama"},
     "edge.answer": {"edge.chat", "edge.engine.types", "edge.text"},
+    "edge.report": {"edge.report", "edge.text"},
 }
 LEAVES = {
     "edge.cgroup",
@@ -114,5 +115,7 @@ def test_lower_layers_do_not_reach_up() -> None:
             assert all(within(target, MIDDLE[layer]) for target in own), (name, own)
         elif within(name, LEAVES):
             assert all(within(target, LEAVES) for target in own), (name, own)
+        elif within(name, {"edge.plan"}):  # a plan is made before anything can be measured
+            assert not any(within(target, {"edge.bench", "edge.cli", "edge.engine"}) for target in own), (name, own)
         elif not within(name, {"edge.cli", "edge.__main__", "convert.__main__"}):
             assert not any(within(target, {"edge.cli"}) for target in own), (name, own)

@@ -28,7 +28,7 @@ def run_child(
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody empties would stop the child
         subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
@@ -46,7 +46,7 @@ def run_child(
         errors.seek(0)
         why = how_it_ended(child.returncode, errors.read().decode("utf-8", "replace"))
     if "failed" in last:
-        name = doing.partition(":")[0]
+        name = doing.rpartition(":")[0]  # which may have colons itself
         raise EdgeError(last["failed"] if name in last["failed"] else f"{name}: {last['failed']}", last["hint"])
     if child.returncode or "found" not in last:
         raise EdgeError(f"{doing} ended badly: {why}", "check the file with `edge show`; is there enough memory?")

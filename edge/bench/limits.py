@@ -21,6 +21,7 @@ from convert.errors import EdgeError
 from edge import machine
 
 READ = 256 << 20  # bytes that each thread reads: far more than any cache holds
+LEAST = 1 << 20  # bytes, however short memory is
 SHARE = 8  # all of them take at most this part of the free memory
 SIDE = 1536  # of the square matrices that are multiplied
 ROUNDS = 5  # of each, the best counts
@@ -39,7 +40,7 @@ class MachineLimits:
 def machine_limits(threads: int) -> MachineLimits:
     """About two seconds. Raises EdgeError."""
     environment = os.environ | dict.fromkeys(BLAS_THREADS, str(threads))
-    command = [sys.executable, "-m", "edge.bench.limits", str(threads)]
+    command = [sys.executable, "-P", "-m", "edge.bench.limits", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     try:
         return MachineLimits(**json.loads(done.stdout))
@@ -50,7 +51,7 @@ def machine_limits(threads: int) -> MachineLimits:
 
 def bandwidth(threads: int) -> float:
     """Bytes/s that ``threads`` threads read together, each from an array of its own."""
-    nbytes = min(READ, machine.memory().available // SHARE // threads)
+    nbytes = max(LEAST, min(READ, machine.memory().available // SHARE // threads))
     with ThreadPoolExecutor(threads) as pool:
         # Each thread makes its own: memory belongs to the processor that wrote it first.
         arrays = list(pool.map(lambda _: np.ones(nbytes // 8, np.int64), range(threads)))

@@ -46,6 +46,8 @@ def measure_quality(
     *,
     threads: int,
     flash_attn: bool | None,
+    kv_type: str = "f16",
+    gpu_layers: int = 0,
     on_progress: OnProgress,
 ) -> dict[str, Found]:
     """``files``: level -> GGUF; ``reference``: the level that the others are compared with, itself among ``files``.
@@ -63,9 +65,9 @@ def measure_quality(
         raise ValueError(f"{reference} is not among {', '.join(files)}")
     results: dict[str, Found] = {}
     with tempfile.TemporaryDirectory(prefix="edge-quality-", dir=scratch) as folder:
-        free = machine.disk_free(Path(folder))
+        settings = {"threads": threads, "flash_attn": flash_attn, "kv_type": kv_type, "gpu_layers": gpu_layers}
+        settings["free"] = machine.disk_free(Path(folder))
         for level in (reference, *(level for level in files if level != reference)):
-            settings = {"threads": threads, "flash_attn": flash_attn, "free": free}
             mode = "reference" if level == reference else "level"
             arguments = [mode, str(files[level]), folder, json.dumps(settings)]
 

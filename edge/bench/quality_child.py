@@ -192,7 +192,7 @@ def new_context(model: Model, kept: Kept, settings: dict[str, Any]) -> Context:
         threads=settings["threads"],
         threads_batch=settings["threads"],
         flash_attn=settings["flash_attn"],
-        kv_type="f16",
+        kv_type=settings["kv_type"],
     )
 
 
@@ -200,8 +200,9 @@ def main() -> int:
     mode, path, folder, settings = sys.argv[1:]
     measure = {"reference": measure_reference, "level": measure_level}[mode]
     try:
-        with Model(path) as model:
-            found = measure(model, Path(folder), json.loads(settings))
+        chosen = json.loads(settings)
+        with Model(path, gpu_layers=chosen["gpu_layers"]) as model:
+            found = measure(model, Path(folder), chosen)
     except EdgeError as error:
         say({"failed": error.message, "hint": error.hint})
         return 1

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from edge.bench.child import run_child
 from edge.bench.limits import MachineLimits, machine_limits
 from edge.bench.quality import measure_quality, reference_level
 from edge.bench.speed import CLOCKS, Options
-from edge.cost import flops_per_token, read_per_token
-from edge.gguf_sane import check_sane
+from edge.cost import prompt_flops_per_token, read_per_token
 from edge.llama import library
+from edge.model_file import read_sane
 from edge.shapes import file_tensors, from_gguf
 
 OWN_SETTINGS = ("threads", "threads_batch", "flash_attn", "rows", "tuned")  # of each level
@@ -34,12 +35,14 @@ def bench(
     options: Mapping[str, Options],
     *,
     quality: bool = True,
+    scratch: Path | None = None,
     expected: Mapping[str, Mapping[str, float]] | None = None,
     on_progress: OnProgress = lambda result, what, done, of: None,
 ) -> dict[str, Any]:
     """Measure the ``files``, level -> GGUF, each with its own ``options``. Returns the result as JSON has it.
 
-    ``quality``: compare with the finest of them, too. ``expected``: what a plan predicted for each level. Raises
+    ``quality``: compare with the finest of them, too; half a gigabyte lies in ``scratch`` meanwhile, a folder on a disk
+    (default: the system's for temporary files). ``expected``: what a plan predicted for each level. Raises
     EdgeError; what was found by then is in what ``on_progress`` got last.
     """
     first = next(iter(options.values()))
@@ -57,27 +60,26 @@ def bench(
         "levels": list(levels.values()),
     }
     on_progress(result, "memory and arithmetic of this machine", 0, 1)
-    limits = machine_limits(max(one.threads for one in options.values()))
+    limits = machine_limits(max(max(one.threads, one.threads_batch) for one in options.values()))
     result["machine"] |= {"bandwidth": limits.bandwidth, "flops": limits.flops}
     for level, path in files.items():
         levels[level] |= {key: value for key, value in asdict(options[level]).items() if key in OWN_SETTINGS}
         if expected and level in expected:
             levels[level]["expected"] = dict(expected[level])
-
-        def tell(message: dict[str, Any], level: str = level) -> None:
-            levels[level] |= message.get("so_far", {})
-            on_progress(result, level, *message.get("progress", (0, 0)))
-
         arguments = [str(path), json.dumps(asdict(options[level]))]
+        tell = listener(levels[level], partial(on_progress, result, level))
         levels[level] |= run_child("edge.bench.speed_child", arguments, f"{path.name}: measuring its speed", tell)
-        levels[level] |= shares(path, levels[level], limits)
+        if options[level].gpu_layers == 0:
+            levels[level] |= shares(path, levels[level], limits)
     if quality:
         measured = measure_quality(
             files,
             reference_level(files),
-            Path(tempfile.gettempdir()),
+            scratch or Path(tempfile.gettempdir()),
             threads=first.threads_batch,
             flash_attn=first.flash_attn,
+            kv_type=first.kv_type,
+            gpu_layers=first.gpu_layers,
             on_progress=lambda level, done, of: on_progress(result, f"quality of {level}", done, of),
         )
         for level, found in measured.items():
@@ -85,10 +87,21 @@ def bench(
     return result
 
 
+def listener(found: dict[str, Any], on_progress: Callable[[int, int], None]) -> Callable[[dict[str, Any]], None]:
+    """What a child's messages are handed to: figures go into ``found``; each of them tells how far it is."""
+    progress = [0, 0]
+
+    def tell(message: dict[str, Any]) -> None:
+        found.update(message.get("so_far", {}))
+        progress[:] = message.get("progress", progress)
+        on_progress(*progress)
+
+    return tell
+
+
 def facts(level: str, path: Path) -> dict[str, Any]:
     """What the file says of itself. Raises GgufError, so that a damaged one is refused before anything is measured."""
-    file = gguf_file.read(path)
-    check_sane(file)
+    file = read_sane(path)
     return {
         "level": level,
         "file": path.name,
@@ -119,5 +132,5 @@ def shares(path: Path, found: Mapping[str, Any], limits: MachineLimits) -> dict[
     shape, tensors = from_gguf(file), file_tensors(file)
     return {
         "bandwidth_share": found["tg128"] * sum(read_per_token(tensors, shape).values()) / limits.bandwidth,
-        "flops_share": found["pp512"] * flops_per_token(tensors, shape) / limits.flops,
+        "flops_share": found["pp512"] * prompt_flops_per_token(tensors, shape) / limits.flops,
     }

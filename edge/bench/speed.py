@@ -11,6 +11,7 @@ WIDE_ANSWER = 32  # steps of several sequences at once
 USUAL_CONTEXT = 4096  # tokens; with it the memory is measured
 STEP_WORK = 6  # rows of a prompt that take about as long as a decode step
 ENGINE_WORK = PROMPT + STEP_WORK * ANSWER
+MARGIN = 64  # tokens that there is room for beyond those that are measured
 NEARLY = 0.95  # of the most tokens/s
 CLOCKS = {
     "load": "from before the file is opened until its first token is computed, with a context of 4,096 tokens; "
@@ -25,14 +26,20 @@ CLOCKS = {
     "@": "the same behind so many tokens that are in the cache already",
     "knee": f"the fewest sequences at once with {100 * NEARLY:.0f} % of the most tokens/s of any number",
     "bandwidth_share": "bytes of weights read for a token x tg128 / what numpy reads from memory with as many threads",
-    "flops_share": "operations of products with weights a token x pp512 / what numpy's float32 matrix product does",
+    "flops_share": "operations of products with weights for a token of a prompt x pp512 / what numpy's float32 matrix "
+    "product does",
+    "sustained": "as tg128, again and again from an empty cache; a point for every ten seconds",
+    "lasting": "the median of the points in the last quarter of the time",
+    "perplexity": "of the next token, over up to 512 tokens of each bundled text, from an empty cache",
+    "kl": "the mean over those tokens of the KL divergence from the finest level here, in nats",
+    "top1": "the share of those tokens for which both levels would say the same next",
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, and with which settings; ``minutes`` of decoding on end, 0 for none; ``tuned``:
-    whether ``edge tune`` found them."""
+    """What to measure, and with which settings. ``depths`` begin with 0, ``widths`` with 1; ``minutes`` of decoding on
+    end, 0 for none; ``tuned``: whether ``edge tune`` found the settings."""
 
     threads: int
     threads_batch: int
@@ -57,6 +64,11 @@ def from_json(value: Mapping[str, Any]) -> Options:
 def key(name: str, depth: int) -> str:
     """What a measurement is called in the result."""
     return f"{name}@{depth}" if depth else name
+
+
+def longest(depth: int) -> int:
+    """Tokens that a sequence has room for while it is measured behind ``depth`` of them."""
+    return depth + PROMPT + ANSWER + MARGIN
 
 
 def work(width: int) -> int:

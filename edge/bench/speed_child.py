@@ -33,6 +33,7 @@ from edge.bench.speed import (
     from_json,
     key,
     knee,
+    longest,
     work,
 )
 from edge.bench.steps import Steps
@@ -44,9 +45,8 @@ from edge.gate_checks import say
 from edge.llama.context import Context, cells_for
 from edge.llama.model import Model
 from edge.llama.sampler import Sampling
-from edge.shapes import from_gguf
+from edge.shapes import ModelShape, from_gguf
 
-MARGIN = 64  # cells beyond what is measured
 SLICE = 10.0  # seconds of a sustained run that are one point
 KV_SHARE = 0.5  # of the free memory that a cache for several sequences may take
 
@@ -62,8 +62,10 @@ class Bench:
         self.samples: dict[str, list[float]] = defaultdict(list)
         self.widths: dict[int, dict[int, list[float]]] = {depth: defaultdict(list) for depth in options.depths}
         self.dice = random.Random(0)
-        each = len(options.depths) * sum(map(work, options.widths))
-        self.of = options.repeats * (each + len(options.depths) * ENGINE_WORK) + sum(options.depths)
+        shape, room = from_gguf(model.file), int(KV_SHARE * machine.memory().available)
+        self.fitting = {depth: widths_that_fit(shape, options, depth, room) for depth in options.depths}
+        rounds = sum(ENGINE_WORK + sum(map(work, widths)) for widths in self.fitting.values())
+        self.of = options.repeats * rounds + sum(options.depths)
         self.done = 0
         self.others: dict[str, Any] = {}
 
@@ -72,7 +74,7 @@ class Bench:
         return Context(
             self.model,
             cells * width,
-            n_batch=options.rows,
+            n_batch=max(options.rows, width),
             n_ubatch=options.rows,
             n_seq_max=width,
             threads=options.threads,
@@ -108,67 +110,63 @@ class Bench:
             self.others["peak_memory"] = gauges.peak_memory()
         self.say({"so_far": self.so_far()})
 
-    def at_depth(self, depth: int, width: int) -> None:
-        """Everything behind ``depth`` tokens, with up to ``width`` sequences at once."""
-        with self.context(cells_for(depth + PROMPT + ANSWER + MARGIN), width) as context:
-            prefix, state = alone(lambda: self.raw(context, depth, width))
-            self.through_engine(context, prefix, state)
+    def at_depth(self, depth: int) -> None:
+        """Everything behind ``depth`` tokens."""
+        with self.context(cells_for(longest(depth)), max(self.fitting[depth])) as context, Steps(context) as steps:
+            alone(lambda: self.raw(steps, depth))
+            self.through_engine(steps)
 
-    def raw(self, context: Context, depth: int, width: int) -> tuple[list[int], bytes]:
-        """llama.cpp alone. Returns the tokens before, and the state of a sequence that holds them."""
-        widths = [one for one in self.options.widths if one <= width]
-        with Steps(context) as steps:
-            steps.fill(depth, width)
-            self.tell(depth)
-            steps.prefill(PROMPT)
-            steps.decode(2)  # both warm
-            for turn in range(self.options.repeats):
-                for one in widths if turn % 2 == 0 else widths[::-1]:  # a machine that tires treats all alike
-                    if one == 1:
-                        self.samples[key("pp512", depth)].append(PROMPT / steps.prefill(PROMPT))
-                        self.samples[key("tg128", depth)].append(ANSWER / steps.decode(ANSWER))
-                    self.widths[depth][one].append(WIDE_ANSWER * one / steps.decode(WIDE_ANSWER, one))
-                    self.tell(work(one))
-                self.say({"so_far": self.so_far()})
-            return steps.prefix, steps.state
+    def raw(self, steps: Steps, depth: int) -> None:
+        """llama.cpp alone."""
+        widths = self.fitting[depth]
+        steps.fill(depth, max(widths))
+        self.tell(depth)
+        steps.prefill(PROMPT)
+        steps.decode(2)  # both warm
+        for turn in range(self.options.repeats):
+            for one in widths if turn % 2 == 0 else widths[::-1]:  # a machine that tires treats all alike
+                if one == 1:
+                    self.samples[key("pp512", depth)].append(PROMPT / steps.prefill(PROMPT))
+                    self.samples[key("tg128", depth)].append(ANSWER / steps.decode(ANSWER))
+                self.widths[depth][one].append(WIDE_ANSWER * one / steps.decode(WIDE_ANSWER, one))
+                self.tell(work(one))
+            self.say({"so_far": self.so_far()})
 
-    def through_engine(self, context: Context, prefix: list[int], state: bytes) -> None:
+    def through_engine(self, steps: Steps) -> None:
         """The same for who uses the engine: time to the first token, and sampled decoding."""
-        depth, pace = len(prefix), Pace()
-        self.answer(context, prefix, state, pace, prompt=PROMPT, most=4)  # the pace is learnt
+        for sequence in range(1, steps.context.n_seq_max):
+            steps.context.memory_rm(sequence)
+        depth, pace = steps.depth, Pace()
+        self.answer(steps, pace, prompt=PROMPT, most=4)  # the pace is learnt
         for _ in range(self.options.repeats):
-            first = self.answer(context, prefix, state, pace, prompt=PROMPT, most=1)
+            first = self.answer(steps, pace, prompt=PROMPT, most=1)
             self.samples[key("ttft", depth)].append(first.first_token)
-            answer = self.answer(context, prefix, state, pace, prompt=1, most=ANSWER + 1)
+            answer = self.answer(steps, pace, prompt=1, most=ANSWER + 1)
             self.samples[key("decode", depth)].append(answer.decode_rate)
             self.tell(ENGINE_WORK)
         self.say({"so_far": self.so_far()})
 
-    def answer(
-        self, context: Context, prefix: list[int], state: bytes, pace: Pace, *, prompt: int, most: int
-    ) -> Timings:
+    def answer(self, steps: Steps, pace: Pace, *, prompt: int, most: int) -> Timings:
         """One request behind the prefix, by an engine of its own that knows the machine's ``pace``."""
-        context.memory_clear()
-        if state:
-            context.set_state(0, state)
+        steps.rewind(0)
         question = self.dice.choices(range(self.model.n_vocab), k=prompt)
         sampling = Sampling.from_metadata(self.model.metadata)
-        with Engine(self.model, context, Limits(self.options.rows, 1), [prefix]) as engine:
+        with Engine(self.model, steps.context, Limits(self.options.rows, 1), [steps.prefix]) as engine:
             engine.pace = pace
-            request = Request((*prefix, *question), sampling, max_tokens=most, ignore_eos=True)
+            request = Request((*steps.prefix, *question), sampling, max_tokens=most, ignore_eos=True)
             return engine.submit(request).result()[1].timings
 
     def sustained(self, minutes: float) -> None:
         """Decoding on end: tokens/s of each slice of time, with the clock and the temperature where they are known."""
-        points: list[dict[str, float | None]] = []
+        points: list[dict[str, Any]] = []
         with self.context(cells_for(USUAL_CONTEXT)) as context, Steps(context) as steps:
             steps.decode(2)
             started = time.monotonic()
             while (now := time.monotonic() - started) < 60 * minutes:
                 count, seconds = 0, 0.0
                 while seconds < min(SLICE, 60 * minutes - now):
-                    seconds += steps.decode(8)
-                    count += 8
+                    seconds += steps.decode(ANSWER)
+                    count += ANSWER
                 points.append(
                     {
                         "seconds": time.monotonic() - started,
@@ -177,8 +175,9 @@ class Bench:
                         "temperature": gauges.temperature(),
                     }
                 )
-                self.say({"progress": [int(points[-1]["seconds"] or 0), int(60 * minutes)]})
+                self.say({"progress": [int(points[-1]["seconds"]), int(60 * minutes)]})
                 self.others["sustained"] = points
+                self.others["lasting"] = median(one["tg"] for one in points[len(points) * 3 // 4 :])
                 self.say({"so_far": self.so_far()})
 
 
@@ -195,17 +194,20 @@ def measure(path: Path, options: Options, say: Say) -> dict[str, Any]:
         bench = Bench(model, options, say)
         alone(lambda: bench.first_use(started))
         for depth in options.depths:
-            bench.at_depth(depth, bench_width(model, options, depth))
+            bench.at_depth(depth)
         if options.minutes:
             alone(lambda: bench.sustained(options.minutes))
         return bench.so_far()
 
 
-def bench_width(model: Model, options: Options, depth: int) -> int:
-    """The widest of the wanted widths whose cache leaves room for others."""
-    cells = cells_for(depth + PROMPT + ANSWER + MARGIN)
-    each, room = kv_bytes(from_gguf(model.file), cells, options.kv_type), KV_SHARE * machine.memory().available
-    return max([width for width in options.widths if width * each <= room], default=1)
+def widths_that_fit(shape: ModelShape, options: Options, depth: int, room: int) -> list[int]:
+    """Those of the wanted widths whose cache takes at most ``room`` bytes; one sequence in any case."""
+    cells = cells_for(longest(depth))
+    return [
+        width
+        for width in options.widths
+        if width == 1 or kv_bytes(shape, cells * width, options.kv_type, width) <= room
+    ]
 
 
 def main() -> int:

@@ -20,8 +20,7 @@ class Steps:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.prefix: list[int] = []
-        self.state = b""
-        """Of a sequence that holds the prefix."""
+        self._state: bytearray | None = None
         self._batch = Batch(context.n_batch)
         self._dice = random.Random(0)
 
@@ -37,9 +36,10 @@ class Steps:
         self.context.memory_clear()
         self.prefix = self.tokens(depth)
         self._feed(self.prefix, 0)
-        self.state = self.context.get_state(0) if depth else b""
+        if depth and not self.context.model.can_cut:  # as large as the cache: only where it is needed
+            self._state = self.context.get_state(0)
         for sequence in range(1, width if depth else 1):
-            self.context.set_state(sequence, self.state)
+            self.context.memory_cp(0, sequence)
 
     def prefill(self, count: int, rows: int | None = None) -> float:
         """Seconds to compute a prompt of ``count`` tokens behind the prefix, at most ``rows`` of them at once."""
@@ -47,7 +47,7 @@ class Steps:
         started = time.perf_counter()
         self._feed(tokens, self.depth, rows)
         seconds = time.perf_counter() - started
-        self._forget(1)
+        self.rewind(0)
         return seconds
 
     def decode(self, count: int, width: int = 1) -> float:
@@ -61,7 +61,8 @@ class Steps:
             self.context.decode(self._batch)
             self.context.synchronize()
         seconds = time.perf_counter() - started
-        self._forget(width)
+        for sequence in range(width):
+            self.rewind(sequence)
         return seconds
 
     def _feed(self, tokens: Sequence[int], start: int, rows: int | None = None) -> None:
@@ -74,13 +75,12 @@ class Steps:
             self.context.decode(self._batch)
         self.context.synchronize()
 
-    def _forget(self, width: int) -> None:
+    def rewind(self, sequence: int) -> None:
         """Back to the prefix; where the model cannot cut, by putting it back."""
-        for sequence in range(width):
-            if not self.depth:
-                self.context.memory_rm(sequence)
-            elif not self.context.memory_rm(sequence, self.depth):
-                self.context.set_state(sequence, self.state)
+        if self.depth and self._state is not None:
+            self.context.set_state(sequence, self._state)
+        else:
+            self.context.memory_rm(sequence, self.depth)
 
     def close(self) -> None:
         self._batch.close()

@@ -19,7 +19,7 @@ from edge.bench.speed import widest
 from edge.bench.steps import Steps
 from edge.llama.context import Context, cells_for
 from edge.llama.model import Model
-from edge.tuned import Tuned
+from edge.tuned import NO_LIMIT, Tuned
 
 Choice = TypeVar("Choice")
 OnProgress = Callable[[str, int, int], None]  # the question, its number, how many
@@ -27,6 +27,7 @@ OnProgress = Callable[[str, int, int], None]  # the question, its number, how ma
 SECONDS = 40.0  # for all questions together, beside loading the model
 ROUNDS = 4
 CLEARLY = 1.03  # so many times as quick must a choice be that is not the default
+HOPELESS = 2.0  # times the seconds of the quickest
 MOST_STEPS = 64  # in a round
 GRAIN = 16  # rows of a prompt, of which a chunk is a multiple
 CHUNK, CHUNK_SECONDS = 128, 0.7  # a chunk has so many rows, or those that take so long
@@ -52,16 +53,22 @@ class Asker:
     def ask(
         self, question: str, choices: Sequence[Choice], tokens: int, measure: Callable[[Choice, int], float]
     ) -> dict[Choice, float]:
-        """Tokens/s of each choice. ``measure(choice, steps)``: the seconds of so many steps of ``tokens`` each."""
+        """Tokens/s of each choice. ``measure(choice, steps)``: the seconds of so many steps of ``tokens`` each.
+
+        A choice that is hopeless at the first try is not tried again: one thread of eight would take all the time.
+        """
         self._say(question, QUESTIONS.index(question), len(QUESTIONS))
-        each = self.seconds() / (ROUNDS + 1) / len(choices)
-        first = {choice: measure(choice, 1) for choice in choices}  # warms up, and tells how many make a round
-        steps = {choice: min(MOST_STEPS, max(1, int(each / max(seconds, 1e-6)))) for choice, seconds in first.items()}
-        seconds: dict[Choice, list[float]] = {choice: [] for choice in choices}
+        each, ends = self.seconds() / (ROUNDS + 1) / len(choices), time.monotonic() + self.seconds()
+        measure(choices[-1], 1)  # warms up
+        seconds = {choice: [measure(choice, 1)] for choice in choices}  # which tells how many steps make a round, too
+        hopeful = [choice for choice in choices if seconds[choice][0] <= HOPELESS * min(seconds.values())[0]]
+        steps = {choice: min(MOST_STEPS, max(1, int(each / max(seconds[choice][0], 1e-6)))) for choice in hopeful}
         for turn in range(ROUNDS):
-            for choice in choices if turn % 2 == 0 else choices[::-1]:
+            if turn and time.monotonic() > ends:  # where a single step takes longer than a round should
+                break
+            for choice in hopeful if turn % 2 == 0 else hopeful[::-1]:
                 seconds[choice].append(measure(choice, steps[choice]) / steps[choice])
-        rates = {choice: tokens / median(found) for choice, found in seconds.items()}
+        rates = {choice: tokens / median(found[1:] or found) for choice, found in seconds.items()}
         self.measured[question] = {str(choice): round(rate, 2) for choice, rate in rates.items()}
         return rates
 
@@ -89,7 +96,7 @@ def tune(
     """
     asker = Asker(seconds, on_progress)
     default, flash_default = machine.usable_cores(), gpu_layers != 0
-    counts = topology.thread_candidates(topology.read_topology(), machine.cores().quota)
+    counts = sorted({default, *topology.thread_candidates(topology.read_topology(), machine.cores().quota)})
     decode_threads, prefill_threads, attention, batch_size, decode_width = QUESTIONS
 
     with opened(model, flash_default, CHUNK) as steps:
@@ -126,20 +133,18 @@ def tune(
         tokens = QUESTION + ANSWER
         flash_attn = best(asker.ask(attention, list(sides), tokens, request), "on" if flash_default else "off") == "on"
 
-    # What takes longer than a step of the engine is never computed at once, and need not be asked.
-    each = asker.seconds() / (ROUNDS + 1) / len(ROWS)
-    sizes = [size for size in ROWS if size / prefill[threads_batch] <= each]
     rows = max(ROWS)
-    with opened(model, flash_attn, max(ROWS)) as steps:
-        steps.context.set_threads(threads, threads_batch)
+    # A machine that takes long for so many rows never computes them at once: the engine's steps are short.
+    if rows / prefill[threads_batch] <= asker.seconds() / (ROUNDS + 2) / len(ROWS):
+        with opened(model, flash_attn, rows) as steps:
+            steps.context.set_threads(threads, threads_batch)
 
-        def batches(size: int, count: int) -> float:
-            return sum(steps.prefill(size) for _ in range(count)) / size
+            def batches(size: int, count: int) -> float:
+                return sum(steps.prefill(max(ROWS), size) for _ in range(count))
 
-        if rows in sizes:
-            rows = best(asker.ask(batch_size, sizes, 1, batches), rows)
-        else:
-            asker.leave(batch_size)
+            rows = best(asker.ask(batch_size, ROWS, rows, batches), rows)
+    else:
+        asker.leave(batch_size)
 
     with opened(model, flash_attn, MOST_STEPS, max(WIDTHS)) as steps:
         steps.context.set_threads(threads, threads_batch)
@@ -148,6 +153,7 @@ def tune(
             return steps.decode(count, width) / width
 
         width = widest(asker.ask(decode_width, WIDTHS, 1, together))
+        width = NO_LIMIT if width == max(WIDTHS) else width
 
     on_progress("", len(QUESTIONS), len(QUESTIONS))
     made = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 ENDINGS = {"length": " (cut at the limit)", "cancelled": " (stopped)"}
 
 
-def ensure_converted(model: str, models: Path, quiet: bool) -> Path:
-    """The GGUF of MODEL; an embedded model or a checkpoint folder is converted first, once."""
+def ensure_converted(model: str, models: Path, quiet: bool, level: str | None = None) -> Path:
+    """The GGUF of MODEL, at ``level`` where one is given; an embedded model or a checkpoint folder is converted first,
+    once."""
     wanted = reference.parse(model)
+    if level is not None:
+        wanted = replace(wanted, text=f"{model}:{level}", level=level)
     if wanted.gguf is not None or wanted.checkpoint is None:
         return reference.gguf_path(wanted, models)
     if (found := reference.find(wanted, models)) is not None:

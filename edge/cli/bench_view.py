@@ -1,4 +1,4 @@
-"""What ``edge bench`` shows and writes: tables that fill while it works above a bar with an ETA; files at the end."""
+"""What ``edge bench`` shows and writes: tables that fill while it works below a bar with an ETA; files at the end."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live as RichLive
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from convert.errors import EdgeError
-from edge.bench.against import difference_table, differences, remarks
-from edge.bench.charts import speed_quality_svg
-from edge.bench.report import html_report
-from edge.bench.tables import csv_text, quality_table, speed_table
+from convert.errors import EdgeError, one_line
 from edge.plan.words import locale_language
+from edge.report.against import difference_table, differences, remarks
+from edge.report.charts import speed_quality_svg
+from edge.report.html import html_report
+from edge.report.tables import csv_text, quality_table, speed_table
+
+LONGEST = 38  # characters of what is being done, which may be a file's name
 
 
 class Live:
-    """A context manager: ``update`` is what ``edge.bench.run.bench`` calls. Tables go to standard output at the end;
-    meanwhile they are shown on standard error where that is a terminal. Silent where that is wanted."""
+    """A context manager: ``update`` is what ``edge.bench.run.bench`` calls. Tables go to standard output at the end,
+    also where it comes too early; meanwhile they are shown on standard error where that is a terminal. Silent where
+    that is wanted. ``result``: what ``update`` was given last."""
 
     def __init__(self, silent: bool) -> None:
         self._silent = silent
-        self._result: dict[str, Any] = {}
+        self.result: dict[str, Any] = {}
         self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False, table_column=Column(max_width=LONGEST, no_wrap=True)),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
@@ -38,16 +41,16 @@ class Live:
         )
         self._task = self._bar.add_task("", total=None)
         self._what = ""
-        self._live = RichLive(console=self._console, transient=True, refresh_per_second=4)
+        self._live = RichLive(console=self._console, transient=True, refresh_per_second=1)
 
     def update(self, result: dict[str, Any], what: str, done: int, of: int) -> None:
-        self._result = result
+        self.result = result
         if what != self._what:
             self._bar.remove_task(self._task)
-            self._task, self._what = self._bar.add_task(what, total=of or None), what
+            self._task, self._what = self._bar.add_task(one_line(what), total=of or None), what
         self._bar.update(self._task, completed=done, total=of or None)
         if self._live.is_started:
-            self._live.update(Group(*tables(result), self._bar))
+            self._live.update(Group(self._bar, *tables(result)))  # what a low terminal cuts off is the end
 
     def __enter__(self) -> Live:
         if not self._silent and self._console.is_terminal:
@@ -56,8 +59,8 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-        if not self._silent and self._result:
-            for table in tables(self._result):
+        if not self._silent and has_figures(self.result):
+            for table in tables(self.result):
                 Console().print(table)
 
 
@@ -73,9 +76,7 @@ def write_outputs(outputs: Sequence[Path], result: Mapping[str, Any]) -> None:
         try:
             path.write_text(makers[path.suffix](), encoding="utf-8", newline="")
         except OSError as error:
-            raise EdgeError(
-                f"cannot write {path}: {error.strerror}", "the figures are above; choose another place"
-            ) from error
+            raise EdgeError(f"cannot write {path}: {error.strerror}", "choose another place") from error
 
 
 def show_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -83,6 +84,11 @@ def show_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     for remark in remarks(old, new):
         console.print(f"note: {remark}", markup=False, highlight=False)
     console.print(difference_table(differences(old, new)))
+
+
+def has_figures(result: Mapping[str, Any]) -> bool:
+    """Whether anything was measured, beside what the files say of themselves."""
+    return any("load" in level for level in result.get("levels", ()))
 
 
 def tables(result: dict[str, Any]) -> list[Table]:

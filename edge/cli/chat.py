@@ -38,7 +38,7 @@ def chat_command(model: str, system: str, models_dir: Path | None, think: str | 
     engine, answer = engine_and_answer(given)
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     path = ensure_converted(model, store.models_dir(models_dir), quiet=not is_terminal)
-    with Engine(path, slots=1, **engine) as llm:
+    with Engine(path, slots=1, models_dir=models_dir, **engine) as llm:
         chat = Chat(llm, Conversation(system), answer, is_terminal)
         if think:
             chat.set_thinking(think)

@@ -17,7 +17,7 @@ from convert.imatrix import Imatrix, read_imatrix
 from convert.levels import LEVELS, parse_level
 from convert.pipeline import Report
 from convert.tokenizer import template_note
-from edge import recipe, reference, store
+from edge import model_file, recipe, reference, store
 from edge.cli.common import INTERRUPTED, command_options, json_option, models_dir_option, print_json, progress_bar
 from edge.cli.fetching import download_bar, say, source_options
 from edge.conversion import convert_and_check, gate_text
@@ -105,11 +105,11 @@ def convert_command(
 
 
 def parse_levels(text: str) -> list[str]:
-    """Level names from a list with commas, each once, in the order given."""
-    levels = [parse_level(name).name for name in text.split(",") if name.strip()]
+    """Level names from a list with commas, each once, in the order given; at least one."""
+    levels = model_file.parse_levels(text)
     if not levels:
         raise click.UsageError(f"--level wants one or more of {', '.join(LEVELS)}")
-    return list(dict.fromkeys(levels))
+    return levels
 
 
 def run_conversion(

@@ -53,18 +53,19 @@ class Shares(click.ParamType):
 
 
 class Numbers(click.ParamType):
-    """Whole numbers from ``least`` on, with commas between them; each once, ascending."""
+    """Whole numbers from ``least`` to ``most`` with commas between them; each once, ascending. ``least`` is always
+    among them: what others are compared with."""
 
     name = "N,N..."
 
-    def __init__(self, least: int) -> None:
-        self.least = least
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         parts = str(value).split(",") if not isinstance(value, tuple) else [*map(str, value)]
-        if not all(is_count(part.strip()) and int(part) >= self.least for part in parts):
-            self.fail(f"{value!r} is no list of whole numbers from {self.least} on", param, ctx)
-        return tuple(sorted({int(part) for part in parts}))
+        if not all(is_count(part.strip()) and self.least <= int(part) <= self.most for part in parts):
+            self.fail(f"{value!r} is no list of whole numbers from {self.least} to {self.most}", param, ctx)
+        return tuple(sorted({self.least, *map(int, parts)}))
 
 
 class Thinking(click.ParamType):
@@ -157,11 +158,16 @@ def engine_and_answer(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     answer = {name: chosen.pop(name) for name in Options.__annotations__ if name in chosen}
     Sampling(**{name: answer[name] for name in SAMPLING & answer.keys()})
-    if chosen.get("flash_attn") is False and (kv_type := chosen.get("kv_type", "f16")) != "f16":
-        raise EdgeError(f"a KV cache of {kv_type} needs flash attention", "leave --flash-attn off out")
+    check_kv_type(chosen)
     if "schema" in answer:
         answer["schema"] = schema_text(answer["schema"])
     return chosen, answer
+
+
+def check_kv_type(given: Mapping[str, Any]) -> None:
+    """Raise EdgeError for a cache that the chosen attention cannot read."""
+    if given.get("flash_attn") is False and (kv_type := given.get("kv_type") or "f16") != "f16":
+        raise EdgeError(f"a KV cache of {kv_type} needs flash attention", "leave --flash-attn off out")
 
 
 def schema_text(given: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from edge import machine, store
+from convert.errors import one_line
+from edge import machine, reference, store
 from edge.cli.common import command_options, json_option, models_dir_option, print_json, progress_bar
+from edge.model_file import parse_levels
 from edge.plan.words import rate_text, seconds_text
 from edge.text import size_text
+from edge.tuned import gpu_libraries
 
 if TYPE_CHECKING:
     from edge.plan.levels import LevelPlan
@@ -40,15 +45,17 @@ def plan_command(
     models_dir: Path | None,
 ) -> None:
     """Say which level of MODEL fits this machine, how fast it will be, and what it takes to get it. Uses no network."""
-    from edge.bench.files import parse_levels
+    from edge.bench.gauges import busy_note
     from edge.plan.levels import QUESTION
     from edge.plan.make import make_plan
     from edge.plan.words import advice, locale_language
 
     folder = store.models_dir(models_dir)
+    if note := busy_note():
+        click.echo(note, err=True)
     with progress_bar(quiet or as_json) as bar:
         made = make_plan(model, folder, levels=parse_levels(levels), ctx=ctx, threads=threads, on_progress=bar)
-    command = f"make convert MODEL={made.name} QUANT={{level}}" if made.can_convert else ""
+    command = convert_command(model, made.name, models_dir) if made.can_convert else ""
     sentences = advice(made.levels, made.room.available, made.room.disk, command, locale_language(), QUESTION)
     if as_json:
         print_json(
@@ -64,22 +71,45 @@ def plan_command(
         )
         return
     if not quiet:
-        Console().print(heading(made))
+        click.echo(heading(made))
         Console().print(plan_table(made))
+        for line in breakdown(made):
+            click.echo(line)
         if any(made.measured.values()):
-            Console().print("\nmeasured before by edge bench, and how far off this plan is:")
+            click.echo("\nmeasured before by edge bench, and how far off this plan is:")
             Console().print(measured_table(made))
     for sentence in sentences:
         click.echo(sentence)
 
 
+def convert_command(model: str, name: str, models_dir: Path | None) -> str:
+    """What makes the file of a level, with ``{level}`` in it, as MODEL was given."""
+    wanted = reference.parse(model)
+    folder = wanted.checkpoint is not None and wanted.name not in reference.EMBEDDED
+    there = f" --models-dir {shlex.quote(str(models_dir))}" if models_dir else ""
+    return f"edge convert {shlex.quote(model if folder else name)} --level {{level}}{there}"
+
+
 def heading(made: MadePlan) -> str:
+    """Two lines."""
     room, cpu = made.room, machine.cpu()
     disk = "" if room.disk is None else f", {size_text(room.disk)} of disk"
     return (
-        f"{made.name} on {cpu.name or cpu.arch}, {made.rates.threads} threads, {size_text(room.available)} of memory"
-        f"{disk} free; context {made.ctx} tokens"
+        f"{one_line(made.name)} on {cpu.name or cpu.arch}, {made.rates.threads} threads\n"
+        f"{size_text(room.available)} of memory{disk} free; context {made.ctx} tokens"
     )
+
+
+def breakdown(made: MadePlan) -> list[str]:
+    """What MEMORY is made of beside weights, and what is to be fetched."""
+    first = made.levels[0]
+    cache, compute, program = map(size_text, (first.cache, first.compute, first.program))
+    lines = [f"MEMORY: weights, {cache} cache, {compute} for a step, {program} for the program"]
+    if download := max(plan.download for plan in made.levels):
+        lines.append(f"to be fetched first: a checkpoint of {size_text(download)}")
+    if gpu_libraries():
+        lines.append("GPUs are not in these figures")
+    return lines
 
 
 def plan_table(made: MadePlan) -> Table:
@@ -126,9 +156,9 @@ def measured_cells(plan: LevelPlan, known: Mapping[str, float]) -> list[str]:
 
 def table_of(names: Sequence[str], units: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("LEVEL")
+    table.add_column("LEVEL\n" if any(units) else "LEVEL")
     for name, unit in zip(names, units, strict=True):
         table.add_column(f"{name}\n{unit}" if any(units) else name, justify="right", no_wrap=True)
     for level, cells in rows:
-        table.add_row(level, *cells)
+        table.add_row(Text(one_line(level)), *cells)  # the name of a file may look like markup
     return table

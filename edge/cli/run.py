@@ -45,7 +45,7 @@ def run_command(
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     path = ensure_converted(model, store.models_dir(models_dir), quiet or as_json)
-    with Engine(path, slots=1, **engine) as llm:
+    with Engine(path, slots=1, models_dir=models_dir, **engine) as llm:
         if llm.rope is not None and not quiet:
             trained = llm.model.n_ctx_train
             click.echo(f"YaRN by {llm.rope.factor:.2f}: --ctx {llm.ctx} is beyond the trained {trained}", err=True)

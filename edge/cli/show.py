@@ -15,13 +15,12 @@ from convert.levels import LEVELS, wanted_types
 from edge import reference, store, tuned
 from edge.cli.common import command_options, json_option, models_dir_option, print_json
 from edge.conversion import gate_text
-from edge.gguf_sane import check_sane
+from edge.model_file import level_of, read_sane
 from edge.shapes import Named, model_facts
 from edge.text import size_text
 from edge.tuned_text import explain
 
 IMATRIX_KEY = "quantize.imatrix.entries_count"
-FTYPE_NAMES = {int(level.ftype): level.name for level in LEVELS.values()}
 
 
 @click.command("show")
@@ -67,12 +66,11 @@ def show_command(model: str, as_json: bool, models_dir: Path | None) -> None:
 
 def describe(path: Path) -> dict[str, Any]:
     """The file's facts; raises GgufError where it is damaged."""
-    file = gguf_file.read(path)
-    check_sane(file)
+    file = read_sane(path)
     metadata = file.metadata
     arch = metadata["general.architecture"]
     ftype = whole(metadata, "general.file_type")
-    level = None if ftype is None else FTYPE_NAMES.get(ftype)
+    level = level_of(file)
     return {
         "path": str(path),
         "name": metadata.get("general.name", ""),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from convert.errors import one_line
 from edge import store
 from edge.cli.answering import ensure_converted
 from edge.cli.common import command_options, json_option, models_dir_option, print_json, progress_bar
@@ -38,6 +39,7 @@ def tune_command(model: str, gpu_layers: int | str, as_json: bool, quiet: bool, 
         click.echo(note, err=True)
     layers = auto_offload(path, 4096)[0] if gpu_layers == "auto" else int(gpu_layers)
     with Model(path, gpu_layers=layers) as loaded, progress_bar(quiet or as_json) as bar:
+        store.make_folder(tuned.path_for(models, loaded.file).parent)  # or fail now, and not after measuring
         found = tune(loaded, gpu_layers=layers, on_progress=bar)
         kept = tuned.save(models, loaded.file, found)
     if as_json:
@@ -45,4 +47,4 @@ def tune_command(model: str, gpu_layers: int | str, as_json: bool, quiet: bool, 
         return
     for line in explain(found):
         click.echo(line)
-    click.echo("kept for this model on this machine; every command uses it from now on")
+    click.echo(f"kept for {one_line(path.name)} on this machine; every command that loads it uses them from now on")

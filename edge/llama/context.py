@@ -199,23 +199,24 @@ class Context:
         self._check_sequence(seq_id)
         return self.model.lib.llama_memory_seq_pos_max(self._memory, seq_id)
 
-    def get_state(self, seq_id: int) -> bytes:
+    def get_state(self, seq_id: int) -> bytearray:
         """What the cache holds of a sequence, for ``set_state``."""
         self._check_sequence(seq_id)
         lib, pointer = self.model.lib, self._open()
-        buffer = (ctypes.c_uint8 * lib.llama_state_seq_get_size(pointer, seq_id))()
-        written = lib.llama_state_seq_get_data(pointer, buffer, len(buffer), seq_id)
-        return bytes(memoryview(buffer)[:written])
+        state = bytearray(lib.llama_state_seq_get_size(pointer, seq_id))
+        written = lib.llama_state_seq_get_data(pointer, c_bytes(state), len(state), seq_id)
+        if written != len(state):
+            raise ContextError(f"the state of sequence {seq_id} cannot be read: {written} of {len(state)} bytes")
+        return state
 
-    def set_state(self, seq_id: int, state: bytes) -> None:
+    def set_state(self, seq_id: int, state: bytearray) -> None:
         """Put back what ``get_state`` of a context like this gave. Never for bytes from outside: C trusts them.
 
         Raises ``ContextError`` where they do not fit.
         """
         self._check_sequence(seq_id)
         self.memory_rm(seq_id)
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if self.model.lib.llama_state_seq_set_data(self._open(), buffer, len(state), seq_id) != len(state):
+        if self.model.lib.llama_state_seq_set_data(self._open(), c_bytes(state), len(state), seq_id) != len(state):
             raise ContextError("a sequence does not fit into this context", "use one with as many cells a sequence")
 
     def memory_clear(self) -> None:
@@ -259,6 +260,11 @@ def check_threads(*counts: int | None) -> None:
     for count in counts:
         if count is not None and not 1 <= count <= MAX_THREADS:
             raise ContextError(f"{count} threads are not possible", f"from 1 to {MAX_THREADS}")
+
+
+def c_bytes(data: bytearray) -> Any:
+    """``data`` itself as C sees it; a copy might be as large as the cache."""
+    return (ctypes.c_uint8 * len(data)).from_buffer(data)
 
 
 def cells_for(ctx: int) -> int:

@@ -24,6 +24,7 @@ CPU_DEVICE = 0  # ggml_backend_dev_type
 SUCCESS = 0  # ggml_status
 F32 = 0  # ggml_type
 GRAPH_NODES = 1024
+MOST_MATRICES = GRAPH_NODES - 1  # of a graph, whose inputs are one more
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Kernels:
         self._compute = base("ggml_backend_graph_compute", number, pointer, pointer)
         self._backend_free = base("ggml_backend_free", None, pointer)
         self._quantize = base("ggml_quantize_chunk", size, number, pointer, pointer, *[ctypes.c_int64] * 3, pointer)
+        self._needs_imatrix = base("ggml_quantize_requires_imatrix", ctypes.c_bool, number)
         self._room = base("ggml_tensor_overhead", size)() * (2 * GRAPH_NODES + 8)
         self._room += base("ggml_graph_overhead_custom", size, size, ctypes.c_bool)(GRAPH_NODES, False)
 
@@ -101,7 +103,9 @@ class Kernels:
     @contextlib.contextmanager
     def products(self, shape: Shape, count: int, rows: int) -> Iterator[Callable[[], float]]:
         """``count`` matrices of ``shape``, each multiplied with ``rows`` rows of numbers in one graph; call what is
-        given for the seconds of one such graph."""
+        given for the seconds of one such graph. Raises ValueError for more than MOST_MATRICES."""
+        if not 0 < count <= MOST_MATRICES:
+            raise ValueError(f"a graph has 1 to {MOST_MATRICES} products, got {count}")  # C would end the process
         with contextlib.ExitStack() as stack:
             x = self._tensors(stack, [(F32, shape.columns, rows)])
             self._place(stack, x, self._plain)
@@ -133,10 +137,8 @@ class Kernels:
     def quantize(self, qtype: str, columns: int, rows: int) -> float:
         """Seconds to quantize ``rows`` of noise, on one thread."""
         noise = np.random.default_rng(0).standard_normal((rows, columns), np.float32)
-        raw = np.empty(Shape(qtype, columns, rows).nbytes, np.uint8)
         started = time.perf_counter()
-        number = int(GGMLQuantizationType[qtype])
-        self._quantize(number, noise.ctypes.data, raw.ctypes.data, 0, rows, columns, None)
+        self._encode(qtype, noise)
         return time.perf_counter() - started
 
     # --- how
@@ -169,21 +171,29 @@ class Kernels:
                 self._place(trial, tensors, buffer_type)
                 if buffer_type == self._plain or self._can_multiply(tensors[1][0], x):
                     stack.push(trial.pop_all())
-                    return tensors[1], self._made_up(shape, qtype)
+                    return tensors[1], self._made_up(shape)
         raise AssertionError("the plain buffer takes everything")
 
     def _can_multiply(self, weights: int, x: int) -> bool:
         with contextlib.ExitStack() as stack:
             return self._supports(self._device, self._product(self._context(stack), weights, x))
 
-    def _made_up(self, shape: Shape, qtype: int) -> np.ndarray:
+    def _made_up(self, shape: Shape) -> np.ndarray:
         """The bytes of a matrix: a few rows of noise, quantized and repeated."""
         few = min(shape.rows, 8)
         noise = np.random.default_rng(0).standard_normal((few, shape.columns), np.float32)
         noise *= 1 / math.sqrt(shape.columns)
-        raw = np.empty(shape.nbytes // shape.rows * few, np.uint8)
-        self._quantize(qtype, noise.ctypes.data, raw.ctypes.data, 0, few, shape.columns, None)
-        return np.resize(raw, shape.nbytes)
+        return np.resize(self._encode(shape.qtype, noise), shape.nbytes)
+
+    def _encode(self, qtype: str, values: np.ndarray) -> np.ndarray:
+        """``values`` [rows, columns] as ``qtype``. Types of about two bits want to be told how much each column
+        matters, and C would end the process: all the same."""
+        number, (rows, columns) = int(GGMLQuantizationType[qtype]), values.shape
+        raw = np.empty(Shape(qtype, columns, rows).nbytes, np.uint8)
+        alike = np.ones(columns, np.float32) if self._needs_imatrix(number) else None
+        weights = None if alike is None else alike.ctypes.data
+        self._quantize(number, values.ctypes.data, raw.ctypes.data, 0, rows, columns, weights)
+        return raw
 
     def _runner(self, stack: contextlib.ExitStack, build: Callable[[int], list[int]]) -> Callable[[], float]:
         context = self._context(stack)

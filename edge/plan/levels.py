@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.cost import compute_bytes, file_bytes, kv_bytes, products, used_tensors, weight_bytes, work_bytes
-from edge.llama.context import CELL_BLOCK, cells_for
+from edge.cost import file_bytes, products, used_tensors, weight_bytes
+from edge.memory import context_bytes, longest_context
 from edge.plan.predict import decode_seconds, prefill_seconds
 from edge.plan.probe import Rates
 from edge.shapes import ModelShape, SizedTensor
@@ -48,6 +48,7 @@ class LevelPlan:
     weights: int
     cache: int
     compute: int
+    program: int
     memory: int
     verdict: Verdict
     decode: float
@@ -76,25 +77,28 @@ def plan_level(
     """``tensors`` are those of the file at this level; ``ctx`` tokens of context; ``download``: bytes to fetch first;
     ``file``: the size of a file that is here already."""
     here = file is not None
+    size = file_bytes(shape, level) if file is None else file
     weights = weight_bytes(used_tensors(tensors, shape))
-    cache, compute = context_bytes(shape, ctx, flash_attn)
-    needed = weights + cache + compute + program_bytes(shape)
+    cache, compute = context_bytes(shape, ctx, flash_attn=flash_attn)
+    program = program_bytes(shape)
+    needed = weights + cache + compute + program
     work = products(tensors, shape)
     reading = prefill_seconds(work, shape, rates, QUESTION)
-    disk = 0 if here else download + file_bytes(shape, level)
+    disk = 0 if here else download + size
     return LevelPlan(
         level=level,
-        file=file or file_bytes(shape, level),
+        file=size,
         bits_per_weight=8 * weight_bytes(tensors) / shape.parameters,
         weights=weights,
         cache=cache,
         compute=compute,
+        program=program,
         memory=needed,
         verdict=verdict(needed, room),
         decode=1 / decode_seconds(work, shape, rates),
         prefill=QUESTION / reading,
         first_token=reading + decode_seconds(work, shape, rates),
-        longest_context=longest_context(shape, room.available - weights - program_bytes(shape), flash_attn),
+        longest_context=longest_context(shape, room.available - weights - program, flash_attn=flash_attn),
         download=0 if here else download,
         disk=disk,
         disk_is_short=room.disk is not None and disk > room.disk,
@@ -115,26 +119,6 @@ def verdict(needed: int, room: Room) -> Verdict:
 def program_bytes(shape: ModelShape) -> int:
     """Python, its libraries, and the vocabulary, which both Python and llama.cpp keep."""
     return PROGRAM + VOCABULARY_TOKEN * shape.vocabulary
-
-
-def context_bytes(shape: ModelShape, ctx: int, flash_attn: bool) -> tuple[int, int]:
-    """Of the cache for ``ctx`` tokens, and of what a step needs over it."""
-    cells = cells_for(ctx)
-    compute = compute_bytes(shape, cells, flash_attn=flash_attn) + work_bytes(shape, cells, flash_attn=flash_attn)
-    return kv_bytes(shape, cells), compute
-
-
-def longest_context(shape: ModelShape, free: int, flash_attn: bool) -> int:
-    """Tokens of a cache that fits into ``free`` bytes with what a step over it needs, at most as many as the model was
-    trained for; in blocks of cells, found by halving."""
-    low, high = 0, shape.context_length // CELL_BLOCK
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(context_bytes(shape, middle * CELL_BLOCK, flash_attn)) <= free:
-            low = middle
-        else:
-            high = middle - 1
-    return shape.context_length if low == shape.context_length // CELL_BLOCK else low * CELL_BLOCK
 
 
 def convert_seconds(shape: ModelShape, tensors: Iterable[SizedTensor], rates: Rates, threads: int) -> float:

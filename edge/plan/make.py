@@ -8,13 +8,13 @@ from pathlib import Path
 
 from convert.errors import EdgeError
 from edge import machine, measured, tuned
-from edge.bench.files import in_order
 from edge.cost import products
 from edge.llama.kernels import Shape
+from edge.model_file import in_order, read_sane
 from edge.plan.levels import QUESTION, LevelPlan, Room, plan_level
 from edge.plan.predict import decode_seconds, prefill_seconds
 from edge.plan.probe import Rates, measure_rates
-from edge.plan.source import Source, find_source, sane
+from edge.plan.source import Source, find_source
 from edge.settings import choose
 from edge.shapes import ModelShape, SizedTensor, file_tensors, from_gguf, level_tensors
 
@@ -83,12 +83,13 @@ def make_plan(
         for level in wanted
     ]
     known = {level: measured.load(models, file) for level, file in source.files.items()}
+    known = {level: found for level, found in known.items() if same_threads(found, rates)}
     return MadePlan(source.name, plans, room, rates, ctx, source.download is not None, known)
 
 
 def expected_rates(files: Mapping[str, Path], threads: int, threads_batch: int) -> dict[str, dict[str, float]]:
     """``pp512`` and ``tg128`` of each level's file, before they are measured. Raises EdgeError."""
-    read = {level: sane(path) for level, path in files.items()}
+    read = {level: read_sane(path) for level, path in files.items()}
     shape = from_gguf(next(iter(read.values())))
     tensors = {level: file_tensors(file) for level, file in read.items()}
     rates = measure_rates(matrices(tensors.values(), shape), threads, threads_batch)
@@ -100,6 +101,11 @@ def expected_rates(files: Mapping[str, Path], threads: int, threads_batch: int) 
         }
         for level, found in work.items()
     }
+
+
+def same_threads(found: Mapping[str, float], rates: Rates) -> bool:
+    """Whether figures were measured with the threads that a plan is about."""
+    return (found.get("threads"), found.get("threads_batch")) == (rates.threads, rates.threads_batch)
 
 
 def wanted_levels(source: Source, levels: Sequence[str]) -> list[str]:
@@ -119,8 +125,8 @@ def tensors_at(level: str, source: Source) -> list[SizedTensor]:
 
 def matrices(files: Iterable[Sequence[SizedTensor]], shape: ModelShape) -> list[tuple[Shape, int]]:
     """All shapes of matrices that any of the ``files`` is made of, with their counts, and one for the cache."""
-    found = {
-        Shape(one.qtype, one.columns, one.rows): one.count for tensors in files for one in products(tensors, shape)
-    }
+    found = [
+        (Shape(one.qtype, one.columns, one.rows), one.count) for tensors in files for one in products(tensors, shape)
+    ]
     cache = Shape("F16", 128, 4096)
-    return [*found.items(), *([] if any(one.qtype == "F16" for one in found) else [(cache, 64)])]
+    return [*found, *([] if any(one.qtype == "F16" for one, _ in found) else [(cache, 64)])]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edge.cost import Product, attention_flops, dense_width, expert_width, kv_bytes
+from edge.cost import Product, attention_flops, dense_width, expert_width, is_output, kv_bytes
 from edge.plan.probe import Rates
 from edge.shapes import ModelShape
 
+# Fitted to what the real 0.5B and the tiny models do on an x86 machine, which benchmarks/plan.py prints.
 SMALL_OPS = 40  # of a layer: norms, rotations, copies into the cache, attention's own, sums
 STEP = 1e-4  # seconds: building the graph, handing over the logits
 # How often a layer goes over each hidden value, each inner value of the feed-forward and each score of attention: to
@@ -23,14 +24,14 @@ HIDDEN_PASSES, INNER_PASSES, SCORE_PASSES = 16, 12, 14
 def decode_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, depth: int = 0) -> float:
     """Of one token behind ``depth`` tokens."""
     weights = sum(one.active_bytes / rates.read[one.qtype] for one in products)
-    cache = kv_bytes(shape, depth) / rates.read["F16"] if depth else 0.0
+    cache = kv_bytes(shape, depth) / rates.read["F16"]
     return weights + cache + shape.layers * SMALL_OPS * rates.small_op + STEP
 
 
 def prefill_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, tokens: int) -> float:
     """Of a prompt of ``tokens``. Attention computes every one with all of them, and leaves out later what lies behind
     it."""
-    inner_products = [one for one in products if one.rows != shape.vocabulary]
+    inner_products = [one for one in products if not is_output(one, shape)]
     weights = sum(2 * one.active_weights / rates.multiply[one.qtype] for one in inner_products)
     attention = attention_flops(shape, tokens) / rates.multiply["F16"]
     inner = max(dense_width(shape), expert_width(shape))

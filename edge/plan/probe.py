@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from edge.llama.kernels import Kernels, Shape
+from edge.llama.kernels import MOST_MATRICES, Kernels, Shape
 
 ENOUGH = 48 << 20  # bytes of weights that are read in turn, so that no cache of a CPU holds them; all, if fewer
 CHUNK = 128  # rows of a prompt
 MOST_WEIGHTS = 4 << 20  # of a matrix that is multiplied with a chunk: some hundredths of a second
+MOST_COLUMNS = 1 << 17  # no real model has as many; a lock may say anything
 QUANTIZED_WEIGHTS = 1 << 18
 SMALL_OPS, WIDE_OPS = 256, 16
 MOMENT = 0.04  # seconds that each measurement lasts at least, so that what else the machine does counts as it will then
@@ -52,15 +53,16 @@ def measure_rates(
     with Kernels(threads) as one_row, Kernels(threads_batch) as chunk:
         for done, (qtype, (shape, held)) in enumerate(by_type.items()):
             on_progress(done, len(by_type))
-            copies = -(-min(ENOUGH, held) // shape.nbytes)
-            with one_row.products(shape, copies, 1) as run:
-                read[qtype] = copies * shape.nbytes / typical(run)
-            few = Shape(qtype, shape.columns, max(8, min(shape.rows, MOST_WEIGHTS // shape.columns) // 8 * 8))
+            some = part(shape, ENOUGH * shape.rows // shape.nbytes)
+            copies = min(MOST_MATRICES, -(-min(ENOUGH, held) // shape.nbytes))
+            with one_row.products(some, copies, 1) as run:
+                read[qtype] = copies * some.nbytes / typical(run)
+            few = part(shape, MOST_WEIGHTS // shape.columns)
             with chunk.products(few, 1, CHUNK) as run:
                 multiply[qtype] = 2 * few.columns * few.rows * CHUNK / typical(run)
-            rows = max(1, QUANTIZED_WEIGHTS // shape.columns)
-            quantize[qtype] = rows * shape.columns / one_row.quantize(qtype, shape.columns, rows)
-        width = max((shape.columns for shape, _ in by_type.values()), default=256)
+            rows = max(1, QUANTIZED_WEIGHTS // few.columns)
+            quantize[qtype] = rows * few.columns / one_row.quantize(qtype, few.columns, rows)
+        width = min(MOST_COLUMNS, max((shape.columns for shape, _ in by_type.values()), default=256))
         with one_row.sums(width, 1, SMALL_OPS) as run:
             small_op = typical(run) / SMALL_OPS
         with chunk.sums(width, CHUNK, WIDE_OPS) as run:
@@ -75,6 +77,12 @@ def typical(run: Callable[[], float]) -> float:
     while sum(seconds) < MOMENT:
         seconds.append(run())
     return sum(seconds) / len(seconds)
+
+
+def part(shape: Shape, rows: int) -> Shape:
+    """As much of a matrix as tells how quick all of it is: at most so many rows, in eights, as kernels take them. An
+    output matrix may be larger than the memory that is free."""
+    return Shape(shape.qtype, min(shape.columns, MOST_COLUMNS), max(8, min(shape.rows, rows) // 8 * 8))
 
 
 def representatives(matrices: Iterable[tuple[Shape, int]]) -> dict[str, tuple[Shape, int]]:

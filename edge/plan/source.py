@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from convert import gguf_file
 from convert.errors import EdgeError
 from convert.gguf_file import GgufFile
-from convert.levels import LEVELS
 from edge import reference, store
-from edge.gguf_sane import check_sane
 from edge.lock import LockedModel
+from edge.model_file import level_of, read_sane
 from edge.receipt import read_receipt
+from edge.reference import Reference
 from edge.shapes import ModelShape, from_checkpoint_config, from_config, from_gguf
 from edge.user_lock import known_models
 
 CHECKPOINT_WEIGHT = 2  # bytes of a weight in a bf16 checkpoint
-FTYPES = {int(level.ftype): level.name for level in LEVELS.values()}
 
 
 @dataclass(frozen=True)
@@ -38,29 +36,30 @@ def find_source(model: str, models: Path) -> Source:
     """Understand MODEL. Uses no network. Raises EdgeError for one that neither the lock nor the store knows."""
     wanted = reference.parse(model)
     if wanted.gguf is not None:
-        file = sane(wanted.gguf)
-        level = FTYPES.get(file.metadata.get("general.file_type", -1), wanted.name)
-        return Source(wanted.name, from_gguf(file), {level: file}, None)
-    files = {stored.level: sane(stored.path) for stored in reference.stored_levels(wanted, models)}
+        file = read_sane(wanted.gguf)
+        return Source(wanted.name, from_gguf(file), {level_of(file) or wanted.name: file}, None)
+    stored = [one for one in reference.stored_levels(wanted, models) if is_current(wanted, one.level, models)]
+    files = {one.level: read_sane(one.path) for one in stored}
     if wanted.checkpoint is not None:
         shape = from_checkpoint_config(read_config(wanted.checkpoint))
         return Source(wanted.name, shape, files, 0, wanted.level)
     name = wanted.locked or wanted.name
-    if (locked := known_models(models).get(name)) and locked.architecture and locked.context_length:
+    locked = known_models(models).get(name)
+    if locked and locked.architecture and locked.context_length:
         shape = from_config(locked.architecture, locked.config, locked.context_length)
         return Source(name, shape, files, download_bytes(locked, shape, models), wanted.level)
     if files:
         return Source(wanted.name, from_gguf(next(iter(files.values()))), files, None, wanted.level)
-    if "/" in model:
-        raise EdgeError(f"nothing is known of {model} yet", f"run: edge lock {model}, which fetches its config alone")
+    if locked or "/" in model:
+        what = wanted.typed or model
+        raise EdgeError(f"nothing is known of {what} yet", f"run: edge lock {what}, which fetches its config alone")
     reference.gguf_path(wanted, models)  # says which name is near
     raise AssertionError("a model that is not there has no file")
 
 
-def sane(path: Path) -> GgufFile:
-    file = gguf_file.read(path)
-    check_sane(file)
-    return file
+def is_current(wanted: Reference, level: str, models: Path) -> bool:
+    """Not made from a checkpoint that has changed since."""
+    return reference.find(replace(wanted, level=level), models) is not None
 
 
 def read_config(checkpoint: Path) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from collections.abc import Mapping, Sequence
 
@@ -24,23 +25,22 @@ TEXTS = {
         "finer_slow": "writes only {decode} tokens/s",
         "finer_big": "does not fit into memory",
         "finer_tight": "memory would be tight",
-        "none": "No level of this model fits into the memory of this machine: {memory} are free, the smallest needs "
+        "none": "None of these fits into the memory of this machine: {memory} are free, the smallest needs "
         "{needed}. Take a smaller model.",
         "disk": "The disk is too full: {needed} are needed, {free} are free.",
         "next": "Next: {command}",
     },
     "zh": {
-        "take": "建议选择 {level}：需要 {memory} 内存，每秒约生成 {decode} 个词元（{pace}），"
-        "{question} 个词元的问题约 {first} 后开始回答。",
+        "take": "建议选择 {level}：需要 {memory} 内存，每秒约生成 {decode} 个 token（{pace}），"
+        "{question} 个 token 的问题约 {first} 后开始回答。",
         "as_fast": "不慢于阅读速度",
         "slower": "慢于阅读速度",
         "tight": "内存比较紧张：请先关闭其他程序。",
         "finer": "{level} 精度更高，但{why}。",
-        "finer_slow": "每秒只能生成 {decode} 个词元",
+        "finer_slow": "每秒只能生成 {decode} 个 token",
         "finer_big": "内存放不下",
         "finer_tight": "内存会比较紧张",
-        "none": "这台机器的内存放不下这个模型的任何量化级别：空闲 {memory}，最小的也需要 {needed}。"
-        "请换一个更小的模型。",
+        "none": "这台机器的内存放不下以上任何一个量化级别：空闲 {memory}，最小的也需要 {needed}。请换一个更小的模型。",
         "disk": "磁盘空间不足：需要 {needed}，只剩 {free}。",
         "next": "下一步：{command}",
     },
@@ -48,11 +48,10 @@ TEXTS = {
 
 
 def locale_language(environment: Mapping[str, str] = os.environ) -> str:
-    """``zh`` where the system speaks Chinese, else ``en``."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := environment.get(name):
-            return "zh" if value.lower().startswith("zh") else "en"
-    return "en"
+    """``zh`` where the system speaks Chinese, else ``en``. Windows has no such variables, and names in words."""
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    said = next(filter(None, map(environment.get, names)), None) or locale.getlocale()[0] or ""
+    return "zh" if said.lower().startswith(("zh", "chinese")) else "en"
 
 
 def recommended(plans: Sequence[LevelPlan]) -> LevelPlan | None:
@@ -102,16 +101,16 @@ def advice(
     finer = [plan for plan in plans if fineness(plan) < fineness(chosen) and not is_float(plan)]
     if finer:
         next_finer = max(finer, key=fineness)
-        found.append(say["finer"].format(level=next_finer.level, why=why_not(next_finer, say)))
+        found.append(say["finer"].format(level=next_finer.level, why=why_not(next_finer, chosen, say)))
     if chosen.disk_is_short:
         found.append(say["disk"].format(needed=size_text(chosen.disk), free=size_text(disk or 0)))
     elif command and not chosen.here:
-        found.append(say["next"].format(command=command.format(level=chosen.level)))
+        found.append(say["next"].format(command=command.replace("{level}", chosen.level)))
     return found
 
 
-def why_not(plan: LevelPlan, say: Mapping[str, str]) -> str:
-    if plan.verdict != "fits":
+def why_not(plan: LevelPlan, chosen: LevelPlan, say: Mapping[str, str]) -> str:
+    if plan.verdict != chosen.verdict:
         return say["finer_tight" if plan.verdict == "tight" else "finer_big"]
     return say["finer_slow"].format(decode=rate_text(plan.decode))
 

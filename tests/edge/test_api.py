@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,20 @@ from typing import Any
 import pytest
 
 import edge
+from convert import gguf_file
 from convert.errors import EdgeError
 from convert.pipeline import convert
+from edge import machine, tuned
 from edge.answer import Reader, Result
 from edge.api import Engine, Stream, read_all
 from edge.chat.output import PlainParser
 from edge.constrain import ConstraintError, ConstraintSpec
 from edge.engine.types import EngineError, Event, Finished, RequestError, Timings, Token
+from edge.errors import MemoryShort
+from edge.llama.context import Context
 from edge.llama.sampler import SamplingError
+from edge.tuned import Tuned
+from tests.edge import tiny_gguf
 
 NAMES = ("tiny-qwen", "tiny-glm")
 HELLO = [{"role": "user", "content": "你好"}]
@@ -374,3 +381,122 @@ def test_the_names_of_the_api() -> None:
         assert getattr(edge, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         edge.nothing  # noqa: B018
+
+
+# --- settings that edge tune found
+
+
+TUNED = Tuned(threads=1, threads_batch=2, flash_attn=True, rows=96, width=2)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return tiny_gguf.write(tmp_path / "tiny.gguf")
+
+
+def keep(tiny: Path, found: Tuned = TUNED) -> Path:
+    return tuned.save(tiny.parent, gguf_file.read(tiny), found)
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """What an engine really computes with; of flash attention what its context was asked for."""
+    asked: dict[str, Any] = {}
+    make = Context.__init__
+
+    def noted(self: Context, *args: Any, **options: Any) -> None:
+        asked.update(options)
+        make(self, *args, **options)
+
+    monkeypatch.setattr(Context, "__init__", noted)
+
+    def used(path: Path, **options: Any) -> dict[str, Any]:
+        with Engine(path, models_dir=path.parent, gpu_layers=0, **options) as llm:
+            context, limits, lib = llm._context, llm._core.limits, llm.model.lib
+            assert context.n_batch == context.n_ubatch == limits.rows
+            return {
+                "threads": lib.llama_n_threads(context.pointer),
+                "threads_batch": lib.llama_n_threads_batch(context.pointer),
+                "flash_attn": asked["flash_attn"],
+                "rows": limits.rows,
+                "width": limits.width,
+                "answers": len(llm.generate(["hello"], max_tokens=3, ignore_eos=True)[0].tokens),
+            }
+
+    return used
+
+
+MEASURED = {"threads": 1, "threads_batch": 2, "flash_attn": True, "rows": 96, "width": 2, "answers": 3}
+
+
+def test_tuned_settings_are_used(tiny: Path, used: Callable[..., dict[str, Any]]) -> None:
+    default = machine.usable_cores()
+    plain = {"threads": default, "threads_batch": default, "flash_attn": False, "rows": 512, "width": 4, "answers": 3}
+    assert used(tiny) == plain
+    keep(tiny)
+    assert used(tiny) == MEASURED
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"threads": 3}, {"threads": 3, "threads_batch": 3}),
+        ({"threads_batch": 3}, {"threads_batch": 3}),
+        ({"threads": 3, "threads_batch": 4}, {"threads": 3, "threads_batch": 4}),
+        ({"flash_attn": False}, {"flash_attn": False}),
+        ({"width": 3}, {"width": 3}),
+        ({"width": 4, "slots": 4}, {"width": 4}),
+        ({"slots": 1}, {"width": 1}),  # more than there are would not decode
+    ],
+)
+def test_what_the_caller_gives_wins(
+    tiny: Path, used: Callable[..., dict[str, Any]], options: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    keep(tiny)
+    assert used(tiny, **options) == MEASURED | changed
+
+
+def test_a_quantized_cache_turns_flash_attention_on(tmp_path: Path, used: Callable[..., dict[str, Any]]) -> None:
+    """It needs it, whatever was quicker with another cache."""
+    heads = {"qwen2.attention.head_count": 2, "qwen2.attention.head_count_kv": 1}  # of 32 values: a block
+    path = tiny_gguf.write(tmp_path / "wide.gguf", heads)
+    assert used(path, kv_type="q8_0")["flash_attn"] is None, "llama.cpp's choice, which is on"
+    keep(path, dataclasses.replace(TUNED, flash_attn=False))
+    assert used(path)["flash_attn"] is False
+    assert used(path, kv_type="q8_0") == MEASURED
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"threads": 1}', "[" * 5000])
+def test_damaged_settings_are_ignored(tiny: Path, used: Callable[..., dict[str, Any]], content: str) -> None:
+    plain = used(tiny)
+    keep(tiny).write_text(content, encoding="utf-8")
+    assert used(tiny) == plain
+
+
+def test_settings_of_other_layers_on_gpus_are_ignored(tiny: Path, used: Callable[..., dict[str, Any]]) -> None:
+    plain = used(tiny)
+    keep(tiny, dataclasses.replace(TUNED, gpu_layers=3))
+    assert used(tiny) == plain
+
+
+def test_settings_of_another_machine_or_model_are_ignored(tiny: Path, used: Callable[..., dict[str, Any]]) -> None:
+    plain = used(tiny)
+    foreign = keep(tiny)
+    machine_key, _, model_key = foreign.stem.partition("-")
+    for name in (f"{'0' * 16}-{model_key}", f"{machine_key}-{'0' * 16}"):
+        foreign = foreign.rename(foreign.with_name(f"{name}.json"))
+        assert used(tiny) == plain
+    foreign.rename(foreign.with_name(f"{machine_key}-{model_key}.json"))
+    assert used(tiny) == MEASURED
+
+
+def test_a_context_that_is_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp allocated it, and the system ended the process."""
+    path = tiny_gguf.write(tmp_path / "long.gguf", {"qwen2.context_length": 1_000_000})
+    monkeypatch.setattr(machine, "memory", lambda: machine.Memory(1 << 30, 2048 * 256, None))
+    with pytest.raises(MemoryShort, match=r"a context of 1000000 tokens needs .*; at most about 1792 tokens fit"):
+        Engine(path, ctx=1_000_000, slots=1)
+    with Engine(path, ctx=1792, slots=1) as llm:
+        assert llm.ctx == 1792
+    with pytest.raises(MemoryShort):
+        Engine(path, ctx=1792, slots=2)

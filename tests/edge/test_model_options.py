@@ -112,7 +112,7 @@ def test_options_of_the_model(
     assert sorted_options(*arguments) == (engine, {})
     asked = run(tiny, "你好", "-n", "2", "-q", *arguments)
     assert (asked.exit_code, asked.stderr) == (0, "") and asked.stdout.strip()
-    assert seen[0] == [{"slots": 1, **engine}]
+    assert seen[0] == [{"slots": 1, "models_dir": None, **engine}]
 
 
 @pytest.mark.parametrize(

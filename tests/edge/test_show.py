@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from convert import gguf_file
 from convert.gguf_file import GgufFile, TensorInfo
 from convert.levels import LEVELS, parse_level, tensor_types
+from edge import tuned
+from edge.cli.main import cli
 from edge.cli.show import describe, describe_fallbacks, fallbacks
 from edge.shapes import Named, model_facts
+from edge.tuned import Tuned
+from edge.tuned_text import explain
 from tests.edge import tiny_gguf
 
 METADATA: dict[str, Any] = {
@@ -94,3 +102,57 @@ def test_odd_metadata_is_shown_as_unknown(tmp_path: Path) -> None:
     odd = {"general.file_type": [1, 2], "qwen2.context_length": [1, 2]}
     shown = describe(tiny_gguf.write(tmp_path / "t.gguf", odd))
     assert shown["level"] == "file type unknown" and shown["context_length"] == 0
+
+
+# --- settings
+
+
+TUNED = Tuned(2, 4, True, 256, 4, made="2026-11-29T06:20:00+00:00", measured={"decode threads": {"1": 9.5, "2": 18.0}})
+
+
+def shown(path: Path, *options: str) -> str:
+    asked = CliRunner().invoke(cli, ["show", str(path), "--models-dir", str(path.parent), *options])
+    assert asked.exit_code == 0, asked.output
+    return asked.stdout
+
+
+def test_tuned_settings_are_explained(tmp_path: Path) -> None:
+    """What each is, and by which tokens/s it was chosen."""
+    path = tiny_gguf.write(tmp_path / "t.gguf")
+    last = shown(path).splitlines()[-1]
+    assert last == f"settings      defaults; edge tune {path} finds what this machine likes"
+    tuned.save(tmp_path, gguf_file.read(path), TUNED)
+    heading, *lines = shown(path).splitlines()[-6:]
+    assert heading == "settings      measured by edge tune on this machine, 2026-11-29T06:20:00+00:00:"
+    assert lines == [f"{'':14}{line}" for line in explain(TUNED)]
+    assert lines[0] == "              decode threads  2     of 1: 9.5, 2: 18.0 tokens/s"
+
+
+def test_tuned_settings_as_json(tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "t.gguf")
+    assert json.loads(shown(path, "--json"))["tuned"] is None
+    tuned.save(tmp_path, gguf_file.read(path), TUNED)
+    assert json.loads(shown(path, "--json"))["tuned"] == asdict(TUNED)
+
+
+def test_settings_that_are_damaged_or_anothers_are_not_shown(tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "t.gguf")
+    kept = tuned.save(tmp_path, gguf_file.read(path), TUNED)
+    kept.write_text(kept.read_text(encoding="utf-8").replace("256", "-1"), encoding="utf-8")
+    assert "settings      defaults; " in shown(path)
+    other = tiny_gguf.write(tmp_path / "other.gguf", {"qwen2.block_count": 1}, one_layer())
+    tuned.save(tmp_path, gguf_file.read(other), TUNED)
+    assert "settings      defaults; " in shown(path) and "settings      measured " in shown(other)
+
+
+def one_layer() -> dict[str, np.ndarray]:
+    return {name: weights for name, weights in tiny_gguf.tensors().items() if not name.startswith("blk.1.")}
+
+
+def test_settings_of_untrusted_words_stay_on_their_lines(tmp_path: Path) -> None:
+    """A models folder may come from somebody else."""
+    path = tiny_gguf.write(tmp_path / "t.gguf")
+    hostile = replace(TUNED, made="now\x1b[2J\nsettings", measured={"decode threads": {"\x1b[31m\n1": 1.0}})
+    tuned.save(tmp_path, gguf_file.read(path), hostile)
+    text = shown(path)
+    assert "\x1b" not in text and len(text.splitlines()[-6:]) == 6 and text.splitlines()[-6].startswith("settings ")

@@ -250,6 +250,59 @@ def test_a_memory_that_cannot_be_cut(model: Model, monkeypatch: pytest.MonkeyPat
         assert ticket.finished and ticket.finished.timings.cached_tokens == 0
 
 
+# --- what the context holds already
+
+
+def computed(context: Context, tokens: list[int], sequence: int = 0) -> None:
+    """Let a sequence hold tokens, before there is an engine."""
+    with Batch(len(tokens)) as batch:
+        for position, token in enumerate(tokens):
+            batch.add(token, position, sequence, position == len(tokens) - 1)
+        context.decode(batch)
+
+
+def test_an_engine_begins_with_what_its_context_holds(model: Model) -> None:
+    held = [prompt(70, 50), prompt(71, 30)]
+    with Context(model, 3 * 512, n_seq_max=3, threads=1) as context:
+        for sequence, tokens in enumerate(held):
+            computed(context, tokens, sequence)
+        with Engine(model, context, resident=held) as engine:
+            for tokens in held:
+                question = [*tokens, *prompt(72, 6)]
+                answer, finished = engine.submit(greedy(question, 5)).result()
+                assert finished.timings.cached_tokens == len(tokens)
+                assert [token.token for token in answer] == alone(model, question, 5)
+            _, finished = engine.submit(greedy(prompt(73, 9), 2)).result()
+            assert finished.timings.cached_tokens == 0
+            assert [context.memory_last(slot.index) for slot in engine.slots] == [
+                len(slot.tokens) - 1 for slot in engine.slots
+            ]
+        assert held == [prompt(70, 50), prompt(71, 30)], "the caller's lists are not the slots'"
+
+
+def test_part_of_what_the_context_holds(model: Model) -> None:
+    held = prompt(74, 50)
+    with Context(model, 512, threads=1) as context:
+        computed(context, held)
+        with Engine(model, context, resident=[held]) as engine:
+            for question, cached in (([*held[:20], 5, 6], 20), (held[:20], 19), (prompt(75, 9), 0)):
+                answer, finished = engine.submit(greedy(question, 4)).result()
+                assert finished.timings.cached_tokens == cached
+                assert [token.token for token in answer] == alone(model, question, 4)
+
+
+def test_a_context_that_holds_less_than_was_said(model: Model) -> None:
+    """Everything is computed then."""
+    said = prompt(76, 50)
+    question = [*said, 5, 6]
+    with Context(model, 512, threads=1) as context:
+        computed(context, said[:30])
+        with Engine(model, context, resident=[said]) as engine:
+            answer, finished = engine.submit(greedy(question, 4)).result()
+    assert finished.timings.cached_tokens == 0
+    assert [token.token for token in answer] == alone(model, question, 4)
+
+
 # --- cancelling
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from convert.pipeline import convert
+from edge.engine.engine import Engine
+from edge.llama.context import Context
 from edge.llama.model import Model
 from tests.checkpoints import build
-from tests.edge.engine.test_engine import alone, engine_of, follows, greedy, ids, prompt, submit_together
+from tests.edge.engine.test_engine import alone, computed, engine_of, follows, greedy, ids, prompt, submit_together
 
 
 @pytest.fixture(scope="module", params=["qwen35", "qwen3next"])
@@ -48,3 +50,15 @@ def test_a_conversation_goes_on_and_a_branch_begins_anew(hybrid: Model) -> None:
         tokens, branched = engine.submit(greedy(branch, 5)).result()
         assert [token.token for token in tokens] == alone(hybrid, branch, 5)
     assert (went_on.timings.cached_tokens, branched.timings.cached_tokens) == (45, 0)
+
+
+def test_an_engine_begins_with_what_its_context_holds(hybrid: Model) -> None:
+    """All that a sequence holds, or nothing of it."""
+    held = small(10, 40, hybrid)
+    for question, cached in (([*held, 5, 6], 40), ([*held[:30], 5, 6], 0), (held, 0)):
+        with Context(hybrid, 2 * 512, n_seq_max=2, threads=1) as context:
+            computed(context, held, 1)
+            with Engine(hybrid, context, resident=[[], held]) as engine:
+                answer, finished = engine.submit(greedy(question, 5)).result()
+        assert finished.timings.cached_tokens == cached
+        assert [token.token for token in answer] == alone(hybrid, question, 5)

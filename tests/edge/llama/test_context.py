@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -157,3 +158,104 @@ def test_sizes_are_llama_cpps_own(model: Model) -> None:
         assert context.n_ctx >= 100
         assert context.n_batch <= context.n_ctx
         assert context.n_ctx_seq == context.n_ctx
+
+
+def test_a_sequence_put_back(model: Model) -> None:
+    """Into another sequence too, and into another context; what was there is forgotten."""
+    with (
+        Context(model, 512, n_seq_max=2, threads=1) as context,
+        Context(model, 512, n_seq_max=2, threads=1) as other,
+    ):
+        logits_of(context, [1, 2, 3])
+        state = context.get_state(0)
+        want = logits_of(context, [4], start=3)
+        logits_of(context, [9] * 20, start=4)
+        for where, seq_id in ((context, 0), (context, 1), (other, 1)):
+            where.set_state(seq_id, state)
+            assert where.memory_last(seq_id) == 2
+            np.testing.assert_allclose(logits_of(where, [4], seq_id, 3), want, atol=1e-3)
+        assert other.memory_last(0) == -1, "its neighbour is not touched"
+
+
+def test_the_state_of_an_empty_sequence(context: Context) -> None:
+    state = context.get_state(0)
+    logits_of(context, [1, 2])
+    context.set_state(0, state)
+    assert context.memory_last(0) == -1
+    assert np.isfinite(logits_of(context, [1])).all()
+
+
+def test_a_state_that_does_not_fit(model: Model) -> None:
+    """The sequence is empty then, and of use again."""
+    with Context(model, 512, threads=1) as long, Context(model, 256, threads=1) as short:
+        logits_of(long, [1] * 300)
+        logits_of(short, [1, 2])
+        with pytest.raises(ContextError, match="does not fit into this context"):
+            short.set_state(0, long.get_state(0))
+        assert short.memory_last(0) == -1
+        logits_of(short, [1, 2])
+    with Context(model, 256, threads=1) as one, Context(model, 256, kv_type="f32", threads=1) as other:
+        logits_of(one, [1, 2])
+        with pytest.raises(ContextError, match="does not fit"):
+            other.set_state(0, one.get_state(0))
+
+
+def test_a_state_is_not_copied(context: Context) -> None:
+    """It may be as large as the cache: a copy more may be too much for the machine's memory."""
+    logits_of(context, [1] * 200)
+    state = context.get_state(0)
+    assert isinstance(state, bytearray)
+    tracemalloc.start()
+    context.set_state(0, state)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(state) / 2
+    state.clear()  # C has let go of it
+
+
+def test_waiting_for_a_decode(context: Context) -> None:
+    with Batch(1) as batch:
+        batch.add(10, 0, want_logits=True)
+        context.decode(batch)
+        context.synchronize()
+        assert np.isfinite(context.logits(0)).all()
+
+
+def test_threads_can_be_changed(model: Model) -> None:
+    c = model.lib
+    with Context(model, 256, threads=1) as context:
+        want = logits_of(context, [1, 2, 3])
+        for threads, threads_batch in ((2, 1), (1, 2), (512, 512)):
+            context.set_threads(threads, threads_batch)
+            assert (c.llama_n_threads(context.pointer), c.llama_n_threads_batch(context.pointer)) == (
+                threads,
+                threads_batch,
+            )
+        for wrong in ((0, 1), (1, 0), (513, 1), (1, -1)):
+            with pytest.raises(ContextError, match=r"threads are not possible; from 1 to 512"):
+                context.set_threads(*wrong)
+        context.set_threads(2, 2)
+        context.memory_clear()
+        np.testing.assert_allclose(logits_of(context, [1, 2, 3]), want, atol=1e-3)
+
+
+def test_a_closed_context(model: Model) -> None:
+    context = Context(model, 256, threads=1)
+    state = context.get_state(0)
+    context.close()
+    for call in (
+        context.synchronize,
+        lambda: context.set_threads(1, 1),
+        lambda: context.get_state(0),
+        lambda: context.set_state(0, state),
+    ):
+        with pytest.raises(ContextError, match="closed"):
+            call()
+
+
+def test_states_of_sequences_that_there_are_not(context: Context) -> None:
+    for seq_id in (-1, 1):
+        with pytest.raises(ValueError, match="sequences"):
+            context.get_state(seq_id)
+        with pytest.raises(ValueError, match="sequences"):
+            context.set_state(seq_id, bytearray())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.bench.metrics import (
+from edge.report.metrics import (
     Name,
     depths,
     is_reference,
@@ -18,7 +18,7 @@ from edge.bench.metrics import (
     text,
     widths,
 )
-from edge.bench.svg import (
+from edge.report.svg import (
     LINE,
     TOP,
     WIDTH,
@@ -38,8 +38,8 @@ from edge.bench.svg import (
     text_width,
     words_at,
 )
-from edge.bench.tables import kl_text, rate_text
-from edge.bench.words import words
+from edge.report.tables import kl_text, rate_text
+from edge.report.words import words
 
 LEFT, MARGIN = 52, 16  # px for the ticks of y, and beside the plot
 BELOW = 2 * LINE + 14  # px for ticks and text under a plot

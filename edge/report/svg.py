@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
 
-from edge.bench.metrics import text as plain
+from edge.report.metrics import text as plain
 
 WIDTH = 440  # of every chart
 FONT, SMALL, TINY = 14, 13, 12  # px of a title, of all else, of the line below the title

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convert.errors import EdgeError
-from edge.bench.metrics import Name, level_name, levels, look_up, name_forms, parse_name
+from edge.report.metrics import Name, level_name, levels, look_up, name_forms, parse_name
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edge.bench.against import (
+from edge.report.against import (
     MAX_BYTES,
     Difference,
     ResultUnreadable,
@@ -18,7 +18,7 @@ from edge.bench.against import (
     load_result,
     remarks,
 )
-from tests.edge.bench.sample import HOSTILE, hostile, just_begun, odd, one_level, sample, sustained, zeros
+from tests.edge.report.sample import HOSTILE, hostile, just_begun, odd, one_level, sample, sustained, zeros
 
 
 def written(folder: Path, content: str | bytes) -> Path:

@@ -17,8 +17,8 @@ import jinja2
 from markupsafe import Markup
 
 from convert.levels import LEVELS
-from edge.bench.charts import speed_quality_svg, sustained_svg, width_svg
-from edge.bench.metrics import (
+from edge.report.charts import speed_quality_svg, sustained_svg, width_svg
+from edge.report.metrics import (
     LEVEL_SETTINGS,
     Name,
     depths,
@@ -32,7 +32,7 @@ from edge.bench.metrics import (
     text,
     widths,
 )
-from edge.bench.tables import (
+from edge.report.tables import (
     DEPTH,
     LEVEL,
     Column,
@@ -45,7 +45,7 @@ from edge.bench.tables import (
     speed_grid,
     widths_grid,
 )
-from edge.bench.words import words
+from edge.report.words import words
 from edge.text import size_text
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")

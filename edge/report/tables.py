@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from edge.bench.metrics import (
+from edge.report.metrics import (
     METRICS,
     WIDE,
     Name,
@@ -142,7 +142,8 @@ SPEED = (
     Column("DECODE", "tok/s", measured("decode", rate_text)),
     Column("TTFT", "s", measured("ttft", seconds_text)),
     Column("KNEE", "width", measured("knee", count)),
-    Column("BANDWIDTH", "share", measured("bandwidth_share", percent_text), once=True),
+    Column("LASTS", "tok/s", measured("lasting", rate_text), once=True),
+    Column("BANDW.", "share", measured("bandwidth_share", percent_text), once=True),
     Column("FLOP/S", "share", measured("flops_share", percent_text), once=True),
 )
 QUALITY = (
@@ -205,7 +206,7 @@ def rich_table(shown: Grid) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in shown.columns:
         if column is LEVEL:
-            table.add_column(column.header, overflow="fold", max_width=LEVEL_WIDTH)  # gives way to the figures
+            table.add_column(f"{column.header}\n", overflow="fold", max_width=LEVEL_WIDTH)  # gives way to the figures
         else:
             table.add_column(f"{column.header}\n{column.unit}", justify="right", no_wrap=True)
     for row in shown.rows:

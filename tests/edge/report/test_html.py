@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge.bench.report import SETTINGS, command, headline, html_report
-from edge.bench.tables import LEVEL, QUALITY, SPEED
-from edge.bench.words import WORDS, words
-from tests.edge.bench.sample import HOSTILE, hostile, just_begun, many_levels, odd, one_level, sample, sustained, zeros
+from edge.report.html import SETTINGS, command, headline, html_report
+from edge.report.tables import LEVEL, QUALITY, SPEED
+from edge.report.words import WORDS, words
+from tests.edge.report.sample import HOSTILE, hostile, just_begun, many_levels, odd, one_level, sample, sustained, zeros
 
 RESULTS = {
     "sample": sustained(sample()),

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edge.bench.charts import speed_quality_svg, sustained_svg, width_svg
-from edge.bench.svg import (
+from edge.report.charts import speed_quality_svg, sustained_svg, width_svg
+from edge.report.svg import (
     COLOURS,
     SHAPES,
     STYLE,
@@ -25,7 +25,7 @@ from edge.bench.svg import (
     spread_out,
     text_width,
 )
-from tests.edge.bench.sample import HOSTILE, hostile, just_begun, many_levels, odd, one_level, sample, sustained, zeros
+from tests.edge.report.sample import HOSTILE, hostile, just_begun, many_levels, odd, one_level, sample, sustained, zeros
 
 CHARTS = (speed_quality_svg, width_svg, sustained_svg)
 SVG = "{http://www.w3.org/2000/svg}"

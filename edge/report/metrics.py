@@ -41,6 +41,7 @@ METRICS: Mapping[str, Metric] = {
     "decode": Metric("larger", 0.1, deep=True),
     "ttft": Metric("smaller", 0.1, deep=True),
     "knee": Metric(deep=True),
+    "lasting": Metric("larger", 0.1),
     "bandwidth_share": Metric(),
     "flops_share": Metric(),
     "perplexity_en": Metric("smaller", 0.01),

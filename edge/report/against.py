@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convert.errors import EdgeError
-from edge.bench.metrics import (
+from edge.report.metrics import (
     LEVEL_SETTINGS,
     METRICS,
     WIDE,
@@ -28,7 +28,7 @@ from edge.bench.metrics import (
     text,
     widths,
 )
-from edge.bench.tables import figure_text
+from edge.report.tables import figure_text
 
 MAX_BYTES = 16 << 20
 MACHINE = ("cpu", "arch", "os", "physical", "logical", "usable", "library")

@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from edge.bench.tables import (
+from edge.report.tables import (
     QUALITY,
     SPEED,
     csv_text,
@@ -20,7 +20,7 @@ from edge.bench.tables import (
     speed_table,
     widths_grid,
 )
-from tests.edge.bench.sample import (
+from tests.edge.report.sample import (
     HOSTILE,
     LEVELS,
     hostile,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge.bench.asserts import AssertionUnclear, failures, parse_assertions
-from edge.bench.metrics import METRICS, name_forms, parse_name
-from tests.edge.bench.sample import HOSTILE, just_begun, one_level, sample
+from edge.report.asserts import AssertionUnclear, failures, parse_assertions
+from edge.report.metrics import METRICS, name_forms, parse_name
+from tests.edge.report.sample import HOSTILE, just_begun, one_level, sample
 
 
 def broken(text: str, result: dict | None = None) -> list[str]:
