@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,22 +124,38 @@ def bench_command(
     live = Live(silent)
     try:
         with live:
-            result = bench(name, files, options, quality=not no_quality, expected=expected, on_progress=live.update)
+            result = bench(
+                name,
+                files,
+                options,
+                quality=not no_quality,
+                scratch=folder if os.access(folder, os.W_OK) else None,
+                expected=expected,
+                on_progress=live.update,
+            )
     except BaseException:
         if as_json and has_figures(live.result):
             print_json(live.result)
         raise
+    compared = {} if old is None else compare(old, result)
     if as_json:
-        print_json(result)
-    if not any(given.values()):  # else it would not be what a plan is about
+        print_json(result | compared)
+    if all(given[key] is None for key in ("flash_attn", "kv_type", "gpu_layers")):  # else no plan is about it
         remember(folder, files, result)
     write_outputs(outputs, result)
-    if old is not None and not as_json:
+    if old is not None and not silent:
         show_differences(old, result)
     if broken := failures(wanted, result):
         for line in broken:
             click.echo(line, err=True)
         sys.exit(1)
+
+
+def compare(old: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``--json`` says of the older result."""
+    from edge.report.against import differences, remarks
+
+    return {"against": [asdict(one) for one in differences(old, result)], "remarks": remarks(old, result)}
 
 
 def check_writable(outputs: Sequence[Path]) -> None:

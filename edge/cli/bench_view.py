@@ -17,7 +17,7 @@ from edge.plan.words import locale_language
 from edge.report.against import difference_table, differences, remarks
 from edge.report.charts import speed_quality_svg
 from edge.report.html import html_report
-from edge.report.tables import csv_text, quality_table, speed_table
+from edge.report.tables import csv_text, quality_table, speed_table, widths_table
 
 LONGEST = 38  # characters of what is being done, which may be a file's name
 
@@ -60,8 +60,12 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
         if not self._silent and has_figures(self.result):
+            console = Console()
             for table in tables(self.result):
-                Console().print(table)
+                console.print(table)
+            if (wide := widths_table(self.result)).row_count:
+                console.print("\ntokens/s of so many answers at once, all together:")
+                console.print(wide)
 
 
 def write_outputs(outputs: Sequence[Path], result: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from edge.cost import file_bytes, products, used_tensors, weight_bytes
 from edge.memory import context_bytes, longest_context
-from edge.plan.predict import decode_seconds, prefill_seconds
+from edge.plan.predict import decode_seconds, first_token_seconds, prefill_seconds
 from edge.plan.probe import Rates
 from edge.shapes import ModelShape, SizedTensor
 
@@ -97,7 +97,7 @@ def plan_level(
         verdict=verdict(needed, room),
         decode=1 / decode_seconds(work, shape, rates),
         prefill=QUESTION / reading,
-        first_token=reading + decode_seconds(work, shape, rates),
+        first_token=first_token_seconds(work, shape, rates, QUESTION),
         longest_context=longest_context(shape, room.available - weights - program, flash_attn=flash_attn),
         download=0 if here else download,
         disk=disk,

@@ -37,3 +37,10 @@ def prefill_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates
     inner = max(dense_width(shape), expert_width(shape))
     values = HIDDEN_PASSES * shape.hidden + INNER_PASSES * inner + SCORE_PASSES * shape.heads * tokens
     return tokens * (weights + attention + shape.layers * values * rates.value)
+
+
+def first_token_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, tokens: int) -> float:
+    """From a question of ``tokens`` to the first token of its answer: the prompt, and the output matrix for its end."""
+    products = list(products)
+    output = sum(one.active_bytes / rates.read[one.qtype] for one in products if is_output(one, shape))
+    return prefill_seconds(products, shape, rates, tokens) + output + STEP

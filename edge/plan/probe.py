@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from edge.llama.kernels import MOST_MATRICES, Kernels, Shape
 
-ENOUGH = 48 << 20  # bytes of weights that are read in turn, so that no cache of a CPU holds them; all, if fewer
+ENOUGH = 128 << 20  # bytes of weights that are read in turn: more than the caches of almost any CPU hold; all, if fewer
 CHUNK = 128  # rows of a prompt
 MOST_WEIGHTS = 4 << 20  # of a matrix that is multiplied with a chunk: some hundredths of a second
 MOST_COLUMNS = 1 << 17  # no real model has as many; a lock may say anything

@@ -202,6 +202,10 @@ def quality_table(result: Mapping[str, Any]) -> Table:
     return rich_table(quality_grid(result))
 
 
+def widths_table(result: Mapping[str, Any]) -> Table:
+    return rich_table(widths_grid(result))
+
+
 def rich_table(shown: Grid) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in shown.columns:

@@ -446,7 +446,7 @@ def test_a_terminal_of_80_columns(terminal: Callable[[int], io.StringIO], what: 
     lines = shown.export_text().rstrip("\n").splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) == 1 + (2 + 8) + (2 + 4)
     assert what[:30] in lines[0] and " ETA " in lines[0] and "━" in lines[0]
-    assert "…" not in "".join(lines[1:]) and lines[1].split()[:2] == ["LOAD", "DEPTH"]
+    assert "…" not in "".join(lines[1:]) and lines[1].split()[:2] == ["LEVEL", "LOAD"]
     assert ESCAPE in out.getvalue() and "TG128" in out.getvalue()
 
 
@@ -601,7 +601,9 @@ def test_against_an_older_result(stand_in: StandIn, tiny: Mapping[str, Path], tm
     shown = bench(tiny["Q8_0"], *QUICK, "--against", tmp_path / "old.json")
     assert shown.exit_code == 0 and "better" in shown.stdout and ESCAPE not in shown.stdout
     as_json = bench(tiny["Q8_0"], *QUICK, "--against", tmp_path / "old.json", "--json")
-    assert len(as_json.stdout.splitlines()) == 1 and json.loads(as_json.stdout)["levels"]
+    found = json.loads(as_json.stdout)
+    assert len(as_json.stdout.splitlines()) == 1 and found["levels"] and found["remarks"] == []
+    assert next(one for one in found["against"] if one["name"] == "tg128")["mark"] == "better"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])

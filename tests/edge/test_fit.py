@@ -88,7 +88,7 @@ def test_a_quantized_cache_is_smaller(file: GgufFile, monkeypatch: pytest.Monkey
 def test_states_are_counted_for_each_sequence(hybrid: GgufFile, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = from_gguf(hybrid)
     three = context_bytes(shape, 200, slots=3, flash_attn=False)[0]
-    assert three == 3 * context_bytes(shape, 200, flash_attn=False)[0] == 3 * (256 * 256 + shape.state_bytes)
+    assert three == 3 * context_bytes(shape, 200, flash_attn=False)[0] == 3 * (2 * 256 * 256 + shape.state_bytes)
     free(monkeypatch, needed(hybrid, 200, 3) - 1)
     refusal(hybrid, 200, 3)
 

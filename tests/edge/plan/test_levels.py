@@ -29,7 +29,7 @@ from edge.plan.levels import (
     program_bytes,
     verdict,
 )
-from edge.plan.predict import decode_seconds, prefill_seconds
+from edge.plan.predict import decode_seconds, first_token_seconds, prefill_seconds
 from edge.plan.probe import Rates
 from edge.shapes import ModelShape, level_tensors
 from tests.edge.plan.sample import GB, KINDS, KNOWN, RATES, ROOM, locked_shape
@@ -62,7 +62,8 @@ def test_every_figure_of_a_level() -> None:
     assert found.verdict == "fits"
     assert found.decode == 1 / decode_seconds(work, SHAPE, RATES)
     assert found.prefill == QUESTION / reading
-    assert found.first_token == reading + decode_seconds(work, SHAPE, RATES)
+    assert found.first_token == first_token_seconds(work, SHAPE, RATES, QUESTION)
+    assert reading < found.first_token < reading + decode_seconds(work, SHAPE, RATES)
     left = ROOM.available - found.weights - program_bytes(SHAPE)
     assert found.longest_context == longest_context(SHAPE, left, flash_attn=False)
     assert (found.download, found.disk, found.disk_is_short) == (15 * GB, 15 * GB + found.file, False)

@@ -98,7 +98,7 @@ def test_files_that_are_here_stand_among_the_usual_levels(models: Path, asked: A
     here = {plan.level: plan for plan in made.levels}["Q4_1"]
     assert here.here and here.file == path.stat().st_size
     assert {plan.level: plan.here for plan in made.levels if plan.here} == {"Q4_1": True}
-    assert made.measured == {"Q4_1": {}}
+    assert made.measured == {}
 
 
 def test_tuned_settings_are_planned_with(models: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_what_was_measured_before_is_told_by_level(models: Path, asked: Asked) -
     file = gguf_file.read(stored(models, "mine", "Q8_0"))
     found = {"pp512": 100.0, "tg128": 10.0, "threads": RATES.threads, "threads_batch": RATES.threads_batch}
     measured.save(models, file, found)
-    assert make_plan("mine", models).measured == {"Q8_0": found}
+    assert make_plan("mine", models).measured["Q8_0"] == found
 
 
 def test_what_was_measured_with_other_threads_says_nothing(models: Path, asked: Asked) -> None:

@@ -125,7 +125,7 @@ def test_a_part_of_an_output_matrix_is_enough(asked: list[tuple[Any, ...]]) -> N
     """All of Qwen2.5-7B's was made up, twice: a plan took 0.9 GB, on machines that do not have it."""
     found = measure_rates([(OUTPUT, 1)], 1, 1)
     _, _, shape, copies, _ = asked[0]
-    assert OUTPUT.nbytes > 8 * ENOUGH and 0.99 * ENOUGH < shape.nbytes <= ENOUGH
+    assert OUTPUT.nbytes > 2 * ENOUGH and 0.99 * ENOUGH < shape.nbytes <= ENOUGH
     assert (copies, shape.columns, shape.rows % 8) == (1, 3584, 0)
     assert found.read == {"Q6_K": shape.nbytes}
 

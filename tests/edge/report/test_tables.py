@@ -19,6 +19,7 @@ from edge.report.tables import (
     seconds_text,
     speed_table,
     widths_grid,
+    widths_table,
 )
 from tests.edge.report.sample import (
     HOSTILE,
@@ -49,22 +50,36 @@ def test_everything_fits(result: dict, width: int):
         assert len(lines) == 2 + depths * len(result["levels"])
 
 
+def test_several_answers_at_once():
+    """A row for each level and depth, a column for each number of answers; nothing where only one was measured."""
+    lines = printed(widths_table(sample()))
+    assert lines[0].split() == ["LEVEL", "DEPTH", "1", "2", "4", "8"]
+    assert lines[2].split() == ["Q8_0", "0", "19.7", *lines[2].split()[3:]] and len(lines) == 2 + 2 * len(LEVELS)
+    one = sample()
+    for level in one["levels"]:
+        level["widths"] = {"0": {"1": 5.0}}
+    assert widths_table(one).row_count == 0
+
+
 def test_large_figures_fit_too():
     result = sample()
     for level in result["levels"]:
         level |= {"level": "IQ4_XS", "bytes": 42_520_398_432, "peak_memory": 45_100_000_000, "load": 123.4}
         level |= {"pp512": 12345.6, "tg128": 1234.5, "decode": 1200.0, "ttft": 123.4, "perplexity_en": 123456.7}
+        level |= {"lasting": 1234.5}
+    assert "LASTS" in printed(speed_table(result))[0]
     assert "…" not in "".join([*printed(speed_table(result)), *printed(quality_table(result))])
 
 
 def test_the_tables_say_what_was_measured():
     lines = printed(speed_table(sample()))
-    assert lines[0].split() == ["LOAD", "DEPTH", "PP512", "TG128", "DECODE", "TTFT", "KNEE", "BANDWIDTH", "FLOP/S"]
-    assert lines[1].split()[0] == "LEVEL"
+    figures = ["LOAD", "DEPTH", "PP512", "TG128", "DECODE", "TTFT", "KNEE", "BANDW.", "FLOP/S"]
+    assert lines[0].split() == ["LEVEL", *figures]
+    assert lines[1].split()[:2] == ["s", "tokens"]
     assert lines[2].split() == ["Q8_0", "0.92", "0", "86.3", "19.7", "19.1", "5.97", "8", "49", "%", "41", "%"]
     assert lines[3].split() == ["4096", "62.1", "14.2", "13.8", "8.28", "4"]
     lines = printed(quality_table(sample()))
-    assert lines[0].split() == ["SIZE", "BITS/W", "MEMORY", "PPL", "PPL", "KL", "TOP-1"]
+    assert lines[0].split() == ["LEVEL", "SIZE", "BITS/W", "MEMORY", "PPL", "PPL", "KL", "TOP-1"]
     assert lines[2].split() == ["Q8_0", "531.1", "MB", "8.51", "704.0", "MB", "14.62", "21.05", "reference"]
     assert lines[5].split() == [
         "Q4_0",
@@ -83,7 +98,7 @@ def test_the_tables_say_what_was_measured():
 
 
 def test_what_no_level_has_is_no_column():
-    assert printed(quality_table(one_level()))[0].split() == ["SIZE", "BITS/W", "MEMORY", "PPL", "PPL"]
+    assert printed(quality_table(one_level()))[0].split() == ["LEVEL", "SIZE", "BITS/W", "MEMORY", "PPL", "PPL"]
     result = one_level()
     result["settings"]["depths"] = [0]
     for key in [key for key in result["levels"][0] if "4096" in key]:
@@ -100,7 +115,7 @@ def test_levels_not_yet_measured_are_blank():
     result = just_begun()
     result["levels"][0] |= {"load": 1.0, "tg128": 20.0}
     lines = printed(speed_table(result))
-    assert lines[0].split() == ["LOAD", "DEPTH", "TG128"]
+    assert lines[0].split() == ["LEVEL", "LOAD", "DEPTH", "TG128"]
     assert lines[2].split() == ["Q8_0", "1.00", "0", "20.0"]
     assert lines[4].split() == ["Q5_K_M", "0"]
 
