@@ -1,6 +1,9 @@
 """Does `edge bench` say what llama.cpp's own benchmarks say? Five levels of the real 0.5B.
 
-    python -m benchmarks.levels [--runs 5] [--threads 2] [--levels Q4_0,...] [--depths 0,4096]
+    python -m benchmarks.levels [--runs 5] [--threads 2] [--levels Q4_0,...] [--depths 0,4096] [--alone]
+
+--alone: one sequence only, in a process that does nothing else; quicker, so that more runs fit between a machine's
+moods.
 
 The peers are llama-bench and llama-batched-bench from the source that llama-cpp-python ships, compiled for this
 machine; `benchmarks/peer_bench.py` says with which settings. Ours is what `edge bench` runs for a level, repeated once.
@@ -45,6 +48,36 @@ def ours(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
     return plain | {f"x{width}": found["widths"]["0"][str(width)] for width in WIDTHS}
 
 
+ALONE = """
+import json, sys
+from edge.bench.steps import Steps
+from edge.llama.context import Context, cells_for
+from edge.llama.model import Model
+threads = int(sys.argv[2])
+with (
+    Model(sys.argv[1]) as model,
+    Context(model, cells_for(1024), threads=threads, threads_batch=threads, flash_attn=False) as context,
+    Steps(context) as steps,
+):
+    steps.prefill(512)
+    steps.decode(2)
+    print(json.dumps({"pp512": 512 / steps.prefill(512), "tg128": 128 / steps.decode(128)}))
+"""
+
+
+def ours_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
+    """The same steps by the same code, from an empty cache, and nothing else."""
+    command = [sys.executable, "-c", ALONE, str(path), str(threads)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+
+
+def theirs_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
+    return {
+        "pp512": peer_bench.prefill(path, threads, PROMPT),
+        "tg128": peer_bench.decode(path, threads, ANSWER),
+    }
+
+
 def theirs(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
     """The same by llama-bench, and several sequences by llama-batched-bench."""
     found: Figures = {}
@@ -62,19 +95,21 @@ def main() -> None:
     options = parser("Compares edge bench with llama-bench and llama-batched-bench.")
     options.add_argument("--levels", default=",".join(LEVELS))
     options.add_argument("--depths", default="0")
+    options.add_argument("--alone", action="store_true")
     given = options.parse_args()
     peer_bench.build(given.threads)
     depths = tuple(map(int, given.depths.split(",")))
     files = {level: path for level, path in level_files(REAL).items() if level in given.levels.split(",")}
     print(f"{heading(given)}; ours / theirs", flush=True)
     sides: dict[str, tuple[list[Figures], list[Figures]]] = defaultdict(lambda: ([], []))
+    us, them = (ours_alone, theirs_alone) if given.alone else (ours, theirs)
     for run in range(given.runs):
         for level, path in files.items():
-            order = (ours, theirs) if run % 2 == 0 else (theirs, ours)
+            order = (us, them) if run % 2 == 0 else (them, us)
             found = {side: side(path, given.threads, depths) for side in order}
-            sides[level][0].append(found[ours])
-            sides[level][1].append(found[theirs])
-            each = (f"{name} {found[ours][name] / found[theirs][name]:.3f}" for name in found[ours])
+            sides[level][0].append(found[us])
+            sides[level][1].append(found[them])
+            each = (f"{name} {found[us][name] / found[them][name]:.3f}" for name in found[us])
             print(f"run {run + 1}: {level:7}", *each, sep="  ", flush=True)
     results: dict[str, float] = {}
     for level, (mine, peers) in sides.items():
@@ -86,6 +121,8 @@ def main() -> None:
             rate = statistics.median(one[name] for one in mine)
             print(f"{level:7} {name:11} {rate:8.1f}  {ratio:.3f}  ({min(ratios):.3f} to {max(ratios):.3f})  {verdict}")
             results[f"{level} {name}"] = round(ratio, 4)
+        if given.alone:
+            continue
         print(f"{level:7} knee at {knee_of(mine)} sequences, by llama-batched-bench at {knee_of(peers)}", flush=True)
         results[f"{level} knee"], results[f"{level} knee, peer"] = knee_of(mine), knee_of(peers)
     print(json.dumps({"machine": machine(), "threads": given.threads, "results": results}))
