@@ -22,7 +22,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import peer_bench
+from benchmarks import one_sequence, peer_bench
 from benchmarks.convert import machine
 from benchmarks.models import LEVELS, REAL, level_files
 from benchmarks.options import heading, parser
@@ -48,27 +48,8 @@ def ours(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
     return plain | {f"x{width}": found["widths"]["0"][str(width)] for width in WIDTHS}
 
 
-ALONE = """
-import json, sys
-from edge.bench.steps import Steps
-from edge.llama.context import Context, cells_for
-from edge.llama.model import Model
-threads = int(sys.argv[2])
-with (
-    Model(sys.argv[1]) as model,
-    Context(model, cells_for(1024), threads=threads, threads_batch=threads, flash_attn=False) as context,
-    Steps(context) as steps,
-):
-    steps.prefill(512)
-    steps.decode(2)
-    print(json.dumps({"pp512": 512 / steps.prefill(512), "tg128": 128 / steps.decode(128)}))
-"""
-
-
 def ours_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
-    """The same steps by the same code, from an empty cache, and nothing else."""
-    command = [sys.executable, "-c", ALONE, str(path), str(threads)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    return one_sequence.measure(path, threads)
 
 
 def theirs_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:

@@ -17,6 +17,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks import one_sequence
 from benchmarks.convert import machine
 from benchmarks.models import model_files
 
@@ -29,21 +30,6 @@ from pathlib import Path
 from edge.plan.make import make_plan
 (plan,) = make_plan(sys.argv[1], Path(sys.argv[1]).parent, threads=int(sys.argv[2])).levels
 print(json.dumps({"pp512": plan.prefill, "tg128": plan.decode}))
-"""
-MEASURE = """
-import json, sys
-from edge.bench.steps import Steps
-from edge.llama.context import Context, cells_for
-from edge.llama.model import Model
-threads = int(sys.argv[2])
-with (
-    Model(sys.argv[1]) as model,
-    Context(model, cells_for(1024), threads=threads, threads_batch=threads, flash_attn=False) as context,
-    Steps(context) as steps,
-):
-    steps.prefill(512)
-    steps.decode(8)
-    print(json.dumps({"pp512": 512 / steps.prefill(512), "tg128": 128 / steps.decode(128)}))
 """
 
 
@@ -68,7 +54,7 @@ def main() -> None:
     for _ in range(given.runs):
         for path in files:
             planned[path].append(run(PLAN, path, given.threads))
-            measured[path].append(run(MEASURE, path, given.threads))
+            measured[path].append(one_sequence.measure(path, given.threads))
     print(f"{machine()}; {given.threads} threads, medians of {given.runs} runs; tokens/s, plan / measured")
     ratios: dict[str, float] = {}
     for path in files:
