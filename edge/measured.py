@@ -3,17 +3,14 @@ itself with."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convert.durable import write_text
 from convert.gguf_file import GgufFile
-from edge import store
-from edge.errors import StoreError
-from edge.tuned import MAX_BYTES, machine_key, model_key
+from edge import kept
+from edge.tuned import machine_key, model_key
 
 FIGURES = ("pp512", "tg128", "decode", "ttft", "load", "peak_memory", "threads", "threads_batch")
 
@@ -24,24 +21,13 @@ def path_for(models: Path, file: GgufFile) -> Path:
 
 def load(models: Path, file: GgufFile) -> dict[str, float]:
     """The figures of this file's like on this machine; empty where there are none, or they are damaged."""
-    path = path_for(models, file)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            return {}
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    value = kept.read(path_for(models, file))
     return figures(value) if isinstance(value, dict) else {}
 
 
 def save(models: Path, file: GgufFile, level: Mapping[str, Any]) -> None:
     """Keep a level of a result of ``edge bench``. Raises StoreError."""
-    path = path_for(models, file)
-    store.make_folder(path.parent)
-    try:
-        write_text(path, json.dumps(figures(level), indent=2) + "\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}", "choose another place with --models-dir") from error
+    kept.write(path_for(models, file), figures(level))
 
 
 def figures(value: Mapping[str, Any]) -> dict[str, float]:

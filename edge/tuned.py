@@ -16,13 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convert.durable import write_text
 from convert.gguf_file import GgufFile
-from edge import machine, store
-from edge.errors import StoreError
+from edge import kept, machine
 from edge.llama import library
 
-MAX_BYTES = 1 << 16
 NO_LIMIT = 256  # of the decode width: as many sequences as a context can have
 COUNTS = {"threads": 512, "threads_batch": 512, "rows": 4096, "width": NO_LIMIT}  # the most of each
 
@@ -51,23 +48,16 @@ def path_for(models: Path, file: GgufFile) -> Path:
 
 def load(models: Path, file: GgufFile) -> Tuned | None:
     """The settings kept for this model on this machine, None without any; what is damaged counts as none."""
-    path = path_for(models, file)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        return checked(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
+        return checked(kept.read(path_for(models, file)))
+    except ValueError:
         return None
 
 
 def save(models: Path, file: GgufFile, tuned: Tuned) -> Path:
     """Keep them, whole or not at all. Raises StoreError."""
     path = path_for(models, file)
-    store.make_folder(path.parent)
-    try:
-        write_text(path, json.dumps(asdict(tuned), indent=2) + "\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}", "choose another place with --models-dir") from error
+    kept.write(path, asdict(tuned))
     return path
 
 

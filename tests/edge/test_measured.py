@@ -15,8 +15,8 @@ from convert import gguf_file
 from convert.gguf_file import GgufFile
 from edge import machine
 from edge.errors import StoreError
+from edge.kept import MAX_BYTES
 from edge.measured import FIGURES, figures, load, path_for, save
-from edge.tuned import MAX_BYTES
 from tests.edge import tiny_gguf
 from tests.edge.report.sample import sample
 

@@ -16,8 +16,9 @@ from convert import gguf_file
 from convert.gguf_file import GgufFile
 from edge import machine, tuned
 from edge.errors import StoreError
+from edge.kept import MAX_BYTES
 from edge.llama import library
-from edge.tuned import COUNTS, MAX_BYTES, Tuned, checked, gpu_libraries, load, machine_key, model_key, path_for, save
+from edge.tuned import COUNTS, Tuned, checked, gpu_libraries, load, machine_key, model_key, path_for, save
 from tests.edge import tiny_gguf
 
 TUNED = Tuned(
