@@ -3,6 +3,8 @@
 The script knows a pre-tokenizer by a hash over the ids of one text, so it stops at a vocabulary it has never
 seen. For those the answer here follows from the family; every vocabulary it knows is answered by itself. Where a
 repository brings its own tokenizer's code, a stand-in built on the library that code uses answers instead.
+
+torch's exp (the decay of linear attention) differs from CPU to CPU in the last bit; here it is rounded correctly.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def main() -> None:
     options = [argument for argument in rest if argument.startswith("-") and argument != UNMENDED]
     sys.path[:0] = [f"{source}/gguf-py", source]  # its gguf, not the one installed: same version, other tables
     import convert_hf_to_gguf  # type: ignore[import-not-found]
+    import torch
     import transformers
     from conversion.base import TextModel  # type: ignore[import-not-found]
     from conversion.qwen import QwenModel  # type: ignore[import-not-found]
@@ -37,6 +40,10 @@ def main() -> None:
 
     by_hash = TextModel.get_vocab_base_pre
     from_files = transformers.AutoTokenizer.from_pretrained
+    exp = torch.exp
+
+    def exp_rounded_correctly(values: Any) -> Any:
+        return exp(values.double()).to(values.dtype)
 
     def by_hash_or_family(model: Any, tokenizer: Any) -> str:
         try:
@@ -54,6 +61,7 @@ def main() -> None:
 
     TextModel.get_vocab_base_pre = by_hash_or_family
     transformers.AutoTokenizer.from_pretrained = without_its_code
+    torch.exp = exp_rounded_correctly
     if UNMENDED not in rest:
         QwenModel.set_gguf_parameters = set_right_epsilon
     for outtype, path in outputs:
