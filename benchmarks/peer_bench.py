@@ -1,4 +1,4 @@
-"""The peer of the engine: llama.cpp's own llama-bench and llama-batched-bench, compiled as `make setup` compiles it."""
+"""The peer of the engine: llama.cpp's own benchmarks and server, compiled as `make setup` compiles it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # its fi
 from tools import setup
 
 BUILD = CACHE / "peer-bench"
-PROGRAMS = ("llama-bench", "llama-batched-bench")
+PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-server")
 FLASH_ATTN = "off"  # as edge.Engine chooses on the CPU; the programs' own default is auto, which means on
 # The same for both programs, and for our side in benchmarks/engine.py.
 SETTINGS = ("-ub", "512", "-b", "2048", "-ctk", "f16", "-ctv", "f16", "-ngl", "0")
 
 
 def build(threads: int) -> None:
-    """Compile both programs for this machine where they are missing; minutes the first time."""
+    """compile the programs for this machine where they are missing; minutes the first time."""
     if all((BUILD / "bin" / program).is_file() for program in PROGRAMS):
         return
     if not shutil.which("cmake"):
         raise SystemExit("cmake is not installed; pip install cmake ninja")
-    print("building llama-bench and llama-batched-bench, about 12 minutes on two cores", flush=True)
+    print("building llama.cpp's benchmarks and server, about 15 minutes on two cores", flush=True)
     environment = setup.build_environment(os.environ, cuda=False)  # without AMX where the compiler cannot
     source = str(llama_cpp_source())
     subprocess.run(["cmake", "-S", source, "-B", str(BUILD), *OPTIONS], env=environment, check=True)
