@@ -13,8 +13,9 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
-.PHONY: help setup demo test convert plan bench tune lint clean uninstall real-test oracle soak \
-	bench-convert bench-engine bench-levels bench-plan bench-constrained bench-transformers
+.PHONY: help setup demo test convert plan bench tune serve lint clean uninstall real-test oracle soak \
+	server-test browser-test bench-convert bench-engine bench-levels bench-plan bench-serve bench-constrained \
+	bench-transformers
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
@@ -23,12 +24,14 @@ help:
 	@echo "make plan       MODEL=qwen2.5-7b: which level fits this machine and how fast it will be, before any download"
 	@echo "make bench      MODEL=qwen2.5-7b: speed, memory and quality of every level that is here (QUANT=Q4_0: of that)"
 	@echo "make tune       MODEL=qwen2.5-7b: find the settings that it likes on this machine"
+	@echo "make serve      MODEL=qwen2.5-7b: an OpenAI-compatible server and a chat page at http://127.0.0.1:8080"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
-	@echo "for developers: make real-test, make oracle, make soak, make bench-convert, make bench-engine, make bench-levels,"
-	@echo "                make bench-plan, make bench-constrained, make bench-transformers"
+	@echo "for developers: make real-test, make server-test, make browser-test, make oracle, make soak, make bench-convert,"
+	@echo "                make bench-engine, make bench-levels, make bench-plan, make bench-serve, make bench-constrained,"
+	@echo "                make bench-transformers"
 
 setup:
 	$(SETUP)
@@ -63,6 +66,11 @@ tune:
 	$(SETUP)
 	@$(BIN)/edge tune "$$MODEL"
 
+serve:
+	$(NAMED)
+	$(SETUP)
+	@$(BIN)/edge serve "$$MODEL$(if $(filter command line environment,$(origin QUANT)),:$$QUANT)" $(ARGS)
+
 lint:
 	$(SETUP) --extra test --extra dev
 	$(BIN)/ruff check
@@ -72,6 +80,14 @@ lint:
 real-test:
 	$(SETUP) --extra test
 	$(BIN)/python -m pytest tests/real
+
+server-test:
+	$(SETUP) --extra test --extra server-test
+	$(BIN)/python -m pytest tests/clients
+
+browser-test:
+	$(SETUP) --extra test --extra server-test
+	$(BIN)/python -m pytest tests/browser
 
 oracle:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
@@ -96,6 +112,10 @@ bench-levels:
 bench-plan:
 	$(SETUP) --extra test
 	$(BIN)/python -m benchmarks.plan
+
+bench-serve:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.serve
 
 bench-constrained:
 	$(SETUP) --extra test

@@ -61,8 +61,8 @@ class Reader:
         self._parser = parser
         self._text = TextStream(stops)
         self._events: list[Event] = []
-        self._tokens: list[int] = []
-        self._logprobs: list[TokenLogprob | None] = []
+        self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob | None] = []
 
     def feed(self, event: Token | Finished) -> list[Delta]:
         """What one event of the engine adds. Raises the error that ended the request."""
@@ -70,8 +70,8 @@ class Reader:
             return self._finish(event)
         if self._text.stopped is not None:  # drawn before the engine heard of it
             return []
-        self._tokens.append(event.token)
-        self._logprobs.append(event.logprob)
+        self.tokens.append(event.token)
+        self.logprobs.append(event.logprob)
         found = self._parser.feed(self._text.feed(event.data))
         if self._text.stopped is not None:
             self.cancel()
@@ -89,12 +89,12 @@ class Reader:
         self.result = Result(
             answer.content,
             "tool_calls" if answer.calls and reason == "stop" else reason,
-            dataclasses.replace(event.timings, generated_tokens=len(self._tokens)),
+            dataclasses.replace(event.timings, generated_tokens=len(self.tokens)),
             answer.reasoning,
             answer.calls,
             answer.unfinished,
-            tuple(self._tokens),
-            tuple(self._logprobs) if any(self._logprobs) else (),
+            tuple(self.tokens),
+            tuple(self.logprobs) if any(self.logprobs) else (),
             stopped,
         )
         return deltas

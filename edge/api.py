@@ -11,27 +11,20 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import contextlib
-import dataclasses
 import queue
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack
-
-from rich.console import Console
-from rich.progress import Progress
+from typing import Any, Literal, TypeVar, Unpack
 
 from edge import reference, store, tuned
 from edge.answer import Delta, Reader, Result
-from edge.chat.formats import format_for
-from edge.chat.output import Parser, PlainParser
-from edge.chat.thinking import CLOSE, OPEN, ends_inside_thoughts
 from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
-from edge.engine.types import Event, Request, rate
+from edge.engine.types import Event
 from edge.fit import check_context_fits
 from edge.in_use import InUse
 from edge.llama.context import Context, cells_for
@@ -39,14 +32,15 @@ from edge.llama.model import Model
 from edge.llama.offload import auto_offload
 from edge.llama.sampler import Sampling
 from edge.llama.yarn import rope_for
-from edge.options import Options, check, stop_strings, to_request, wanted_form
-from edge.prompt import render_prompt
+from edge.options import Options, check
+from edge.prepare import Prepared, prepare_chat, prepare_text
 from edge.settings import choose
-from edge.thinking_budget import CLOSING, ThinkingBudget
+from edge.stream import Answers, Stream, read_all
+
+T = TypeVar("T")
 
 DEFAULT_CONTEXT = 4096  # tokens
 DETERMINISTIC_CHUNK = 64  # tokens of a prompt
-PATIENCE = 0.2  # seconds; Windows notices Ctrl-C only between two waits
 
 
 class Engine:
@@ -120,7 +114,7 @@ class Engine:
             )
             if gpu_layers == 0:
                 check_context_fits(self.model.file, self.ctx, slots, kv_type, settings.flash_attn is not False)
-            self._context = Context(
+            self.context = Context(
                 self.model,
                 cells_for(self.ctx) * slots,
                 n_batch=settings.rows,
@@ -134,13 +128,13 @@ class Engine:
             )
             chunk = DETERMINISTIC_CHUNK if deterministic else None
             limits = Limits(
-                rows=self._context.n_batch,
+                rows=self.context.n_batch,
                 width=min(slots, settings.width or slots) if width is None else width,
                 chunk=chunk,
                 ctx=self.ctx,
             )
-            self._core = core.Engine(self.model, self._context, limits)
-            self._grammars = Grammars(self.model)
+            self._core = core.Engine(self.model, self.context, limits)
+            self.grammars = Grammars(self.model)
         except BaseException:
             self.model.close()
             raise
@@ -157,36 +151,52 @@ class Engine:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Any] | None = None,
+        tool_choice: str = "auto",
+        parallel: bool = True,
         variables: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> Stream:
         """Answer a conversation by the model's own template; ``variables`` go to it (``{"enable_thinking": False}``).
 
+        ``tool_choice``: auto, none, required (some function is called), or the name of the one to call; ``parallel``:
+        several calls may come.
+
         Raises TemplateError, RequestError, SamplingError, ConstraintError.
         """
-        return self._stream(*self._chat_request(messages, tools, variables or {}, options), options)
+        return self.start(
+            self.prepare_chat(
+                messages, tools=tools, tool_choice=tool_choice, parallel=parallel, variables=variables, **options
+            )
+        )
 
     async def achat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Any] | None = None,
+        tool_choice: str = "auto",
+        parallel: bool = True,
         variables: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> AsyncIterator[Delta]:
         """``chat`` for asyncio. Leaving the loop early, or cancelling the task, cancels the answer."""
         # Rendering and tokenizing a long conversation takes a while.
-        request, parser = await asyncio.to_thread(self._chat_request, messages, tools, variables or {}, options)
-        loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
-        deliver = partial(loop.call_soon_threadsafe, events.put_nowait)
-        reader = self._start(request, parser, options, deliver)
+        prepare = partial(
+            self.prepare_chat,
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel=parallel,
+            variables=variables,
+            **options,
+        )
+        answers = self.astart([await asyncio.to_thread(prepare)])
         try:
-            while reader.result is None:
-                for delta in reader.feed(await events.get()):
+            while not answers.done:
+                for _, delta in await answers.read():
                     yield delta
         finally:
-            if reader.result is None:
-                reader.cancel()
+            answers.cancel()
 
     def generate(self, prompts: Sequence[str], *, progress: bool = False, **options: Unpack[Options]) -> list[Result]:
         """Continue texts, all at once; the results are in their order. No template is applied.
@@ -198,59 +208,71 @@ class Engine:
         texts = list(prompts)
         if isinstance(prompts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("the prompts are a list of texts")
-        spec = wanted_form(options)
         events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
         readers: list[Reader] = []
         try:
             for index, text in enumerate(texts):
-                with self._in_use:
-                    tokens = self.model.tokenize(text, add_special=True)
-                    constraint = self._grammars.compile(spec) if spec else None
-                request = to_request(tokens, options, self.sampling, constraint)
+                prepared = self.prepare_text(text, **options)
                 deliver = partial(lambda index, event: events.put((index, event)), index)
-                readers.append(self._start(request, PlainParser(), options, deliver))
+                readers.append(self._begin(prepared, deliver)[0])
             return read_all(readers, events, progress=progress)
         except BaseException:
             for reader in readers:
                 reader.cancel()
             raise
 
-    def _chat_request(
+    # --- answers in two steps: what is wrong with a request is known after the first
+
+    def prepare_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        variables: Mapping[str, Any],
-        options: Options,
-    ) -> tuple[Request, Parser]:
+        *,
+        tools: Sequence[Any] | None = None,
+        tool_choice: str = "auto",
+        parallel: bool = True,
+        variables: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> Prepared:
+        """As ``chat``, without sending the request."""
         with self._in_use:
-            check(options)
-            model = self.model
-            prompt, tokens = render_prompt(model, messages, tools=tools, **variables)
-            output = format_for(model.chat_template, model.arch, tools)
-            thinks = output.thinks and not prompt.rstrip().endswith(CLOSE)
-            spec = wanted_form(options)
-            if spec and thinks and not ends_inside_thoughts(prompt):
-                # What the model would write first; without it a model that does not think would never be constrained.
-                prompt += OPEN
-                tokens += model.tokenize(OPEN, parse_special=True)
-            inside = ends_inside_thoughts(prompt)
-            spec = dataclasses.replace(spec, after_thinking=inside) if spec else None
-            constraint = self._grammars.compile(spec) if spec else None
-            if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
-                closing = model.tokenize(CLOSING, parse_special=True)
-                constraint = ThinkingBudget(
-                    budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
-                )
-            return to_request(tokens, options, self.sampling, constraint), output.parser(prompt)
+            parts = self.model, self.grammars, self.sampling
+            prepared = prepare_chat(*parts, messages, tools, tool_choice, parallel, variables or {}, options)
+        self._core.check(prepared.request)
+        return prepared
 
-    def _stream(self, request: Request, parser: Parser, options: Options) -> Stream:
+    def prepare_text(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Prepared:
+        """To continue a text, or tokens, without a template."""
+        with self._in_use:
+            prepared = prepare_text(self.model, self.grammars, self.sampling, prompt, options)
+        self._core.check(prepared.request)
+        return prepared
+
+    def start(self, prepared: Prepared) -> Stream:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        return Stream(self._start(request, parser, options, events.put), events, self)
+        return Stream(self._begin(prepared, events.put)[0], events, self)
 
-    def _start(self, request: Request, parser: Parser, options: Options, deliver: Callable[[Event], object]) -> Reader:
-        reader = Reader(parser, stop_strings(options), lambda: cancel())  # which raises, if at all, before the start
-        cancel = self._core.start(request, deliver)
-        return reader
+    def astart(self, prepared: Sequence[Prepared]) -> Answers:
+        """``start`` for the running loop of asyncio, several at once. Who stops reading is to cancel."""
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        begun: list[tuple[Reader, core.Handle]] = []
+        try:
+            for index, one in enumerate(prepared):
+                put = partial(lambda index, event: loop.call_soon_threadsafe(events.put_nowait, (index, event)), index)
+                begun.append(self._begin(one, put))
+        except BaseException:
+            for _, handle in begun:
+                handle.cancel()
+            raise
+        return Answers([reader for reader, _ in begun], [handle for _, handle in begun], events)
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Have the thread that computes call it between two steps; it should be as short as a step."""
+        return self._core.call(function)
+
+    def _begin(self, prepared: Prepared, deliver: Callable[[Event], object]) -> tuple[Reader, core.Handle]:
+        reader = Reader(prepared.parser, prepared.stops, lambda: handle.cancel())  # raises, if at all, before the start
+        handle = self._core.start(prepared.request, deliver)
+        return reader, handle
 
     # --- life
 
@@ -271,62 +293,3 @@ def close_parts(engine: core.Engine, model: Model) -> None:
     """End the thread, then free what it worked on."""
     engine.close()
     model.close()
-
-
-class Stream:
-    """An answer as it comes: iterate for its deltas, then read ``result``. Leaving the loop early cancels it, and so
-    does forgetting it."""
-
-    def __init__(self, reader: Reader, events: queue.SimpleQueue[Event], source: object = None) -> None:
-        """``source``: what is to live as long as the answer is awaited."""
-        self._reader, self._events, self._source = reader, events, source
-        self.cancel = reader.cancel
-        """End the answer before the next step; any thread may call it."""
-
-    def __iter__(self) -> Iterator[Delta]:
-        try:
-            while self._reader.result is None:
-                if self._reader.error is not None:  # once more, to who asks again
-                    raise self._reader.error
-                with contextlib.suppress(queue.Empty):
-                    yield from self._reader.feed(self._events.get(timeout=PATIENCE))
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._reader.result is None:
-            self.cancel()
-
-    __del__ = _leave
-
-    @property
-    def result(self) -> Result:
-        """The whole answer; waits for its end. Raises the error that ended it."""
-        for _ in self:
-            pass
-        assert self._reader.result is not None
-        return self._reader.result
-
-
-def read_all(
-    readers: Sequence[Reader], events: queue.SimpleQueue[tuple[int, Event]], *, progress: bool
-) -> list[Result]:
-    """Read ``events``, each with the number of its reader, as they come: a stop string ends one answer while others go
-    on. ``progress``: behind a bar with tokens/s in and out."""
-    console = Console(stderr=True)
-    results: dict[int, Result] = {}
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("", total=len(readers))
-        started, read, written = bar.get_time(), 0, 0
-        while len(results) < len(readers):
-            with contextlib.suppress(queue.Empty):
-                index, event = events.get(timeout=PATIENCE)
-                readers[index].feed(event)
-                if (result := readers[index].result) is not None:
-                    results[index] = result
-                    read += result.timings.prompt_tokens
-                    written += result.timings.generated_tokens
-                    seconds = bar.get_time() - started
-                    speed = f"{rate(read, seconds):.0f} tokens/s in, {rate(written, seconds):.0f} out"
-                    bar.update(task, advance=1, description=speed)
-    return [results[index] for index in range(len(readers))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,10 +21,18 @@ from edge.json_schema import ConstraintError, plain
 from edge.llama.model import Model
 
 T = TypeVar("T")
-Kind = Literal["json_schema", "json_object", "regex", "lark", "gbnf"]
+Kind = Literal["json_schema", "json_object", "regex", "lark", "gbnf", "calls"]
 
 MAX_GRAMMAR_BYTES = 32 * 1024
-END_OF_THINKING = b"</think>"
+MAX_CALLS_BYTES = 1024 * 1024
+"""Of a grammar that was made of schemas, which have bounds of their own."""
+
+AFTER_THINKING = r"""
+start: THOUGHTS @answer
+THOUGHTS: FREE "</think>" /\n{0,2}/
+FREE: /(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/
+"""
+SPECIAL = b"\xff"  # before the name of a token: it is no text
 
 WHITESPACE = r"[ \n\r\t]{1,40}"
 """Between the parts of a JSON document. Bounded, because small models can go on with line breaks for ever."""
@@ -46,7 +55,8 @@ class ConstraintSpec:
 
     ``source``: the schema (JSON text, or the value it stands for), regular expression, Lark or GBNF
     grammar; nothing for ``json_object``, which is any JSON object. ``compact``: JSON without whitespace.
-    ``after_thinking``: everything is free up to ``</think>``, but the answer cannot end there.
+    ``after_thinking``: all text is free up to ``</think>``, but the answer cannot end there.
+    ``calls`` is a Lark grammar of our own for tool calls; ``functions``: the schemas in it by the functions' names.
 
     Properties come in the order of the schema; names that it does not list are not kept unique.
     """
@@ -55,12 +65,14 @@ class ConstraintSpec:
     source: str | bool | Mapping[str, Any] = ""
     compact: bool = False
     after_thinking: bool = False
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Grammars:
     """The compiler for one model. Threads may share it; it must not be used after the model is closed.
 
-    The vocabulary is prepared at first use: 2 s and 55 MB for 150,000 tokens.
+    The vocabulary is prepared at first use: 1 s and 55 MB for 150,000 tokens. A token is the text that a reader of the
+    answer gets, so that a tag may be a token or be spelled; tokens without text can never come, but for the ends.
     """
 
     def __init__(self, model: Model) -> None:
@@ -70,7 +82,7 @@ class Grammars:
     def compile(self, spec: ConstraintSpec) -> Constraint:
         """Raises ``ConstraintError``: the grammar is wrong (a schema: where), not supported, or too large."""
         tokenizer, ends = self._vocabulary()
-        return Constraint(self.model, tokenizer, ends, _on_deep_stack(lambda: _compile(tokenizer, spec)), spec)
+        return Constraint(self.model, ends, _on_deep_stack(lambda: _compile(tokenizer, spec)))
 
     def _vocabulary(self) -> tuple[LLTokenizer, frozenset[int]]:
         self.model.is_eog(0)  # raises ModelError if the model is closed; C would read freed memory
@@ -79,12 +91,19 @@ class Grammars:
 
     @functools.cached_property
     def _prepared(self) -> tuple[LLTokenizer, frozenset[int]]:
-        from llguidance.llamacpp import lltokenizer_from_vocab  # imports llama_cpp, which Model has checked
-
-        ends = [token for token in range(self.model.n_vocab) if self.model.is_eog(token)]
+        model = self.model
+        ends = [token for token in range(model.n_vocab) if model.is_eog(token)]
         if not ends:
-            raise ConstraintError(f"{self.model.path.name} has no token that ends an answer", "convert it again")
-        return lltokenizer_from_vocab(self.model.vocab, eos_token=ends), frozenset(ends)
+            raise ConstraintError(f"{model.path.name} has no token that ends an answer", "convert it again")
+        texts = (model.token_bytes(token) for token in range(model.n_vocab))
+        tokenizer = LLTokenizer.from_llamacpp(  # pyright: ignore[reportAttributeAccessIssue]
+            tokens=[text or SPECIAL + model.token_bytes(token, special=True) for token, text in enumerate(texts)],
+            vocab_ptr=model.vocab,
+            tokenize_fptr=ctypes.cast(model.lib._lib.llama_tokenize, ctypes.c_void_p).value,
+            eos_token=ends,
+            slices=None,
+        )
+        return tokenizer, frozenset(ends)
 
 
 class Constraint:
@@ -94,26 +113,17 @@ class Constraint:
     too complex to follow, or asks for what cannot be.
     """
 
-    def __init__(
-        self, model: Model, tokenizer: LLTokenizer, ends: frozenset[int], matcher: LLMatcher, spec: ConstraintSpec
-    ) -> None:
+    def __init__(self, model: Model, ends: frozenset[int], matcher: LLMatcher) -> None:
         self._model = model
-        self._tokenizer = tokenizer
         self._ends = ends
         self._end_ids = np.fromiter(ends, np.int64)
         self._matcher = matcher
-        self._thought: bytes | None = b"" if spec.after_thinking else None  # its last bytes; None: it is over
         self._ended = False
-
-    @property
-    def thinking(self) -> bool:
-        """True until ``</think>`` has come; nothing is constrained before."""
-        return self._thought is not None
 
     @property
     def may_stop(self) -> bool:
         """True if what was accepted is a whole document."""
-        return not self.thinking and self._matcher.is_accepting()
+        return self._matcher.is_accepting()
 
     @property
     def finished(self) -> bool:
@@ -123,11 +133,10 @@ class Constraint:
     def mask(self, logits: np.ndarray) -> None:
         """Set the logits of the tokens that may not come next to -inf, in place. ``logits``: float32 [n_vocab]."""
         self._check()
-        if not self.thinking:
-            allowed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-            self._check()
-            forbidden = np.unpackbits(~allowed, count=len(logits), bitorder="little").view(np.bool_)
-            np.copyto(logits, -np.inf, where=forbidden)
+        allowed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        forbidden = np.unpackbits(~allowed, count=len(logits), bitorder="little").view(np.bool_)
+        np.copyto(logits, -np.inf, where=forbidden)
         if not self.may_stop:
             # Some end tokens are plain text to the grammar, such as </s> in Qwen's vocabulary.
             logits[self._end_ids] = -np.inf
@@ -141,29 +150,18 @@ class Constraint:
             self._ended = True
         elif self._ended:
             raise ConstraintError("the answer has ended already")
-        elif self._thought is None:
-            self._matcher.consume_token(token)
         else:
-            self._think(self._thought + self._model.token_bytes(token, special=True))
+            self._matcher.consume_token(token)
         self._check()
 
     def forced(self) -> list[int]:
         """Tokens that must come next, often none. Append and ``accept`` each; decode them together."""
         self._check()
-        if self.thinking or self._ended:
+        if self._ended:
             return []
         tokens = self._matcher.compute_ff_tokens()
         self._check()
         return list(itertools.takewhile(lambda token: token not in self._ends, tokens))
-
-    def _think(self, text: bytes) -> None:
-        _, end, rest = text.partition(END_OF_THINKING)
-        if not end:
-            self._thought = text[1 - len(END_OF_THINKING) :]
-            return
-        self._thought = None
-        if rest := rest.lstrip():  # a token may hold the end of the thought and the beginning of the document
-            self._matcher.consume_tokens(self._tokenizer.tokenize_bytes(rest))
 
     def _check(self) -> None:
         self._model.is_eog(0)  # raises ModelError if the model is closed; C would read freed memory
@@ -173,18 +171,34 @@ class Constraint:
 
 def _compile(tokenizer: LLTokenizer, spec: ConstraintSpec) -> LLMatcher:
     """A matcher that can take its first token. Raises ``ConstraintError``."""
+    for name, schema in spec.functions.items():
+        if complaint := _matcher(tokenizer, _json_grammar(schema, spec.compact))[1]:
+            where = _where(tokenizer, schema, spec.compact, complaint)
+            raise ConstraintError(f"the parameters of the function {name!r:.80} are refused at {where}")
     schema = None
     if spec.kind in ("json_schema", "json_object"):
         schema = json_schema.parse(spec.source if spec.kind == "json_schema" else {"type": "object"})
-        matcher, complaint = _matcher(tokenizer, _json_grammar(schema, spec.compact))
+        grammar = _json_grammar(schema, spec.compact)
     else:
-        matcher, complaint = _matcher(tokenizer, _text_grammar(spec))
+        grammar = _text_grammar(spec)
+    matcher, complaint = _matcher(tokenizer, grammar)
+    if spec.after_thinking and not complaint:
+        matcher, complaint = _matcher(tokenizer, _after_thinking(grammar))
     if not complaint:
         return matcher
     if schema is None:
         raise ConstraintError(f"the {spec.kind} is refused: {plain(complaint)}")
-    where = json_schema.fault(schema, complaint, lambda part: _matcher(tokenizer, _json_grammar(part, spec.compact))[1])
-    raise ConstraintError(f"the schema is refused at {where}")
+    raise ConstraintError(f"the schema is refused at {_where(tokenizer, schema, spec.compact, complaint)}")
+
+
+def _where(tokenizer: LLTokenizer, schema: Any, compact: bool, complaint: str) -> str:
+    return json_schema.fault(schema, complaint, lambda part: _matcher(tokenizer, _json_grammar(part, compact))[1])
+
+
+def _after_thinking(grammar: str) -> str:
+    answer, *others = json.loads(grammar)["grammars"]
+    thoughts = {"name": "thoughts", "lark_grammar": AFTER_THINKING}
+    return json.dumps({"grammars": [thoughts, {**answer, "name": "answer"}, *others]})
 
 
 def _matcher(tokenizer: LLTokenizer, grammar: str) -> tuple[LLMatcher, str]:
@@ -209,8 +223,9 @@ def _text_grammar(spec: ConstraintSpec) -> str:
     text = spec.source
     if not isinstance(text, str):
         raise ConstraintError(f"a {spec.kind} is text, got {type(text).__name__}")
-    if len(text.encode("utf-8", "replace")) > MAX_GRAMMAR_BYTES:
-        raise ConstraintError(f"the {spec.kind} has more than {MAX_GRAMMAR_BYTES} bytes", "use a smaller one")
+    most = MAX_CALLS_BYTES if spec.kind == "calls" else MAX_GRAMMAR_BYTES
+    if len(text.encode("utf-8", "replace")) > most:
+        raise ConstraintError(f"the {spec.kind} grammar has more than {most} bytes", "use a smaller one")
     if spec.kind == "regex":
         return LLMatcher.grammar_from_regex(text)
     if spec.kind == "gbnf":
@@ -222,9 +237,9 @@ def _text_grammar(spec: ConstraintSpec) -> str:
             raise ConstraintError(f"the gbnf is refused: {plain(str(error))}") from None
     elif spec.kind == "lark":
         _check_lark(text)
-    else:
+    elif spec.kind != "calls":
         raise ConstraintError(f"there is no constraint {spec.kind!r}")
-    return LLMatcher.grammar_from_lark(text)
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
 
 
 def _check_lark(text: str) -> None:

@@ -19,7 +19,7 @@ class Options(TypedDict, total=False):
     any other form, see ``ConstraintSpec``; both begin after the thoughts of a model that thinks. ``thinking_budget``:
     how many tokens it may think. ``logit_bias``: added to the logits of tokens. ``ignore_eos``: the model cannot end
     the answer. ``logprobs``: report that many likeliest tokens with each. ``side``: the request gives way to
-    conversations.
+    conversations. ``client``: who asks; each gets slots in turn.
 
     The rest are fields of ``Sampling``, in place of the model's own.
     """
@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     ignore_eos: bool
     logprobs: int | None
     side: bool
+    client: str
     temperature: float
     top_k: int
     top_p: float
@@ -87,4 +88,5 @@ def to_request(
         options.get("logprobs"),
         options.get("side", False),
         constraint,
+        options.get("client", ""),
     )

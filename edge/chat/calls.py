@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.chat.lark import Definitions
 from edge.chat.output import Call, CallArguments, CallBegin, CallEnd, Content, Event, Unfinished, kept_back
+from edge.chat.written import Function, Written
 
 MAX_CALL = 1 << 18  # characters; a longer one is content
 PATIENCE = 1 << 10  # a call is read again when it grew by its PATIENCE-th: the time for long ones stays bounded
@@ -39,6 +42,13 @@ class CallFormat(Protocol):
 
         ``ended``: the model ended its answer here, so missing closing tags will not come. What is found, or refused by
         ``NotACallError``, must not depend on what follows.
+        """
+        ...
+
+    def written(self, function: Function, definitions: Definitions) -> Sequence[Written]:
+        """The ways to write a call that ``read`` takes; the first as the templates teach it.
+
+        Raises ``NotWritableError``.
         """
         ...
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from edge.chat.calls import Found, NotACallError
 from edge.chat.json_text import first_object
+from edge.chat.lark import Definitions, json_value
 from edge.chat.output import Call
 from edge.chat.values import as_written, from_json
+from edge.chat.written import Function, NotWritableError, Written
 
 
 class Glm4:
@@ -29,3 +31,9 @@ class Glm4:
             return Found(Call(name, as_written(arguments, from_json(arguments))), len(name) + 1 + len(arguments))
         except (ValueError, RecursionError) as error:
             raise NotACallError from error
+
+    def written(self, function: Function, definitions: Definitions) -> Sequence[Written]:
+        name = function.name
+        if "\n" in name or name != name.strip() or name.startswith("{"):
+            raise NotWritableError("its name is no line of text")
+        return [Written(f"{name}\n", definitions.rule(json_value(function.parameters, function.parameters)), first="{")]

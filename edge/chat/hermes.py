@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from edge.chat.calls import Found, NotACallError
 from edge.chat.json_text import first_object, members
+from edge.chat.lark import Definitions, json_value, literal
 from edge.chat.output import Call
 from edge.chat.values import as_written, from_json, is_unicode
+from edge.chat.written import Function, Written
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -27,6 +31,11 @@ class Hermes:
             return None
         start, end = found
         return Found(_call(body[start:end]), len(OPEN) + end)
+
+    def written(self, function: Function, definitions: Definitions) -> Sequence[Written]:
+        before = literal('\n{"name": ' + json.dumps(function.name, ensure_ascii=False) + ', "arguments": ')
+        arguments = definitions.rule(json_value(function.parameters, function.parameters))
+        return [Written(OPEN, f"{before} {arguments} " + literal("}\n" + CLOSE))]
 
 
 def _call(text: str) -> Call:

@@ -6,10 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 Schemas = Mapping[str, Mapping[str, Any]]
 """Tool name -> parameter name -> JSON schema."""
 
+LONGEST_CHAIN = 16  # references from one to the next
+MOST_CHOICES = 100  # whose references are followed
 PYTHON_WORDS = {"True": True, "False": False, "None": None}
 """What templates make of these values where they print them without ``tojson``."""
 
@@ -18,10 +21,22 @@ def schemas(tools: Sequence[Any] | None) -> Schemas:
     """The parameters of tools as the OpenAI API takes them, or of bare ``function`` objects; others is left out."""
     known: dict[str, Mapping[str, Any]] = {}
     for tool in tools or ():
-        function = _mapping(_mapping(tool).get("function", tool))
+        function = mapping(mapping(tool).get("function", tool))
         if isinstance(name := function.get("name"), str) and name:
-            known[name] = _mapping(_mapping(function.get("parameters")).get("properties"))
+            root = mapping(function.get("parameters"))
+            properties = mapping(resolved(root, root).get("properties"))
+            known[name] = {key: resolved(schema, root) for key, schema in properties.items()}
     return known
+
+
+def resolved(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``schema`` with what ``$ref`` names in ``root`` in its place, at its top and in the choices that it has there."""
+    schema = _followed(schema, root)
+    for several in ("anyOf", "oneOf"):
+        options = schema.get(several)
+        if isinstance(options, list) and len(options) <= MOST_CHOICES:
+            schema = {**schema, several: [_followed(option, root) for option in options]}
+    return schema
 
 
 def typed(text: str, schema: Any) -> Any:
@@ -31,16 +46,16 @@ def typed(text: str, schema: Any) -> Any:
     such a type. Without a schema it is JSON, if it can be, but not a quoted string. Text that is not of an allowed
     type stays text.
     """
-    types = _types(schema)
-    if types == {"string"}:
+    allowed = types(schema)
+    if allowed == {"string"}:
         return text
-    if text in PYTHON_WORDS and _fits(PYTHON_WORDS[text], types or set()):
+    if text in PYTHON_WORDS and _fits(PYTHON_WORDS[text], allowed or set()):
         return PYTHON_WORDS[text]
     try:
         value = from_json(text)
     except (ValueError, RecursionError):
         return text
-    return value if not isinstance(value, str) and (types is None or _fits(value, types)) else text
+    return value if not isinstance(value, str) and (allowed is None or _fits(value, allowed)) else text
 
 
 def from_json(text: str, *, strict: bool = False) -> Any:
@@ -84,21 +99,46 @@ STRICT = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 DECODER = json.JSONDecoder(strict=False, parse_constant=_finite, parse_float=_finite)
 
 
-def _types(schema: Any) -> set[str] | None:
+def types(schema: Any) -> set[str] | None:
     """The JSON types that a schema allows; None: it does not tell."""
-    schema = _mapping(schema)
+    schema = mapping(schema)
     for several in ("anyOf", "oneOf"):
         if isinstance(options := schema.get(several), list):
-            types = [_types(option) for option in options]
-            return None if None in types or not types else set().union(*(given for given in types if given))
+            found = [types(option) for option in options]
+            return None if None in found or not found else set().union(*(given for given in found if given))
     given = schema.get("type")
     if isinstance(given, str):
         return {given}
     if isinstance(given, list):
         return {name for name in given if isinstance(name, str)}
-    if isinstance(options := schema.get("enum"), list) and all(isinstance(option, str) for option in options):
-        return {"string"}
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(values, list) and values:
+        return {_type(value) for value in values}
     return None
+
+
+def _type(value: Any) -> str:
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+    return names.get(type(value), "null")
+
+
+def _followed(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    schema = mapping(schema)
+    for _ in range(LONGEST_CHAIN):
+        if not isinstance(reference := schema.get("$ref"), str):
+            break
+        schema = {**_target(reference, root), **{key: value for key, value in schema.items() if key != "$ref"}}
+    return schema
+
+
+def _target(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``#/$defs/name`` is; nothing if it is not there, or outside of the schema."""
+    if not reference.startswith("#"):
+        return {}
+    found: Any = root
+    for part in reference.split("/")[1:]:
+        found = mapping(found).get(unquote(part).replace("~1", "/").replace("~0", "~"))
+    return mapping(found)
 
 
 def _fits(value: Any, types: set[str]) -> bool:
@@ -118,5 +158,5 @@ def _fits(value: Any, types: set[str]) -> bool:
     return False
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}

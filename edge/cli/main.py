@@ -18,6 +18,7 @@ COMMANDS = {
     "rm": "edge.cli.rm:rm_command",
     "run": "edge.cli.run:run_command",
     "chat": "edge.cli.chat:chat_command",
+    "serve": "edge.cli.serve:serve_command",
     "plan": "edge.cli.plan:plan_command",
     "bench": "edge.cli.bench:bench_command",
     "tune": "edge.cli.tune:tune_command",

@@ -9,16 +9,29 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from convert.errors import EdgeError
 from edge.engine.runner import Drawn, Runner
-from edge.engine.scheduler import Limits, Pace, Work, plan, should_wait, split
+from edge.engine.scheduler import Limits, Pace, Work, by_turns, plan, should_wait, split
 from edge.engine.sequence import Sequence
 from edge.engine.slots import Slot, find_seat
-from edge.engine.types import EngineError, Event, Finished, FinishReason, Request, RequestError, Token
+from edge.engine.types import (
+    ContextLengthError,
+    EngineError,
+    Event,
+    Finished,
+    FinishReason,
+    Request,
+    RequestError,
+    Token,
+)
 from edge.llama.context import Context
 from edge.llama.model import Model
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,44 @@ class Cancel:
     sequence: Sequence
 
 
+@dataclass(frozen=True)
+class Call:
+    """Do something else that computes, between two steps."""
+
+    function: Callable[[], Any]
+    future: Future[Any]
+
+
 class Close:
     """Cancel everything and end the thread."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a request is: how many wait before it, and how many tokens of its prompt are in the cache."""
+
+    ahead: int
+    done: int
+    total: int
+
+
+class Handle:
+    """A request that was taken in. Any thread may use it."""
+
+    def __init__(self, engine: Engine, sequence: Sequence) -> None:
+        self._engine, self._sequence = engine, sequence
+
+    def cancel(self) -> None:
+        """End it before the next step; harmless when it has ended."""
+        # Without the lock: the collector may call it in a thread that holds it.
+        self._engine._inbox.put(Cancel(self._sequence))
+
+    def progress(self) -> Progress:
+        """As of now, or of a moment ago."""
+        sequence = self._sequence
+        waiting = list(self._engine._waiting)
+        ahead = waiting.index(sequence) if sequence in waiting else 0
+        return Progress(ahead, min(sequence.n_past, sequence.n_prompt), sequence.n_prompt)
 
 
 class Ticket:
@@ -42,8 +91,7 @@ class Ticket:
         self.request = request
         self.finished: Finished | None = None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.cancel = engine.start(request, self._events.put)
-        """End it before the next step; harmless when it has ended. Any thread may call it."""
+        self.cancel = engine.start(request, self._events.put).cancel
 
     def __iter__(self) -> Iterator[Event]:
         while self.finished is None:
@@ -80,10 +128,11 @@ class Engine:
         held = [*resident, *[[]] * context.n_seq_max]
         self.slots = [Slot(index, list(held[index])) for index in range(context.n_seq_max)]
         self._runner = Runner(model, context)
-        self._inbox: queue.SimpleQueue[Submit | Cancel | Close] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Submit | Cancel | Call | Close] = queue.SimpleQueue()
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._step = 0
+        self._served: dict[str, int] = {}  # client -> step of its last admission, since nobody was here
         self._failure: EdgeError | None = None
         self._closed = False
         self._sending = threading.Lock()  # no request comes behind Close, where nobody would answer it
@@ -98,23 +147,30 @@ class Engine:
         the model does not have."""
         return Ticket(self, request)
 
-    def start(self, request: Request, deliver: Callable[[Event], object]) -> Callable[[], None]:
+    def start(self, request: Request, deliver: Callable[[Event], object]) -> Handle:
         """``submit`` for who waits in another way: ``deliver`` is called for each event, by the engine's thread, and
-        must not block. Returns what cancels the request."""
+        must not block."""
+        self.check(request)
+        sequence = Sequence(request, deliver)
+        self.send(Submit(sequence))
+        return Handle(self, sequence)
+
+    def check(self, request: Request) -> None:
+        """Raise ContextLengthError, or RequestError for what the model does not have."""
         if len(request.tokens) >= self.n_ctx:
-            raise RequestError(
-                f"the prompt has {len(request.tokens)} tokens, the context {self.n_ctx}",
-                "send less text or raise the context length",
-            )
+            raise ContextLengthError(len(request.tokens), self.n_ctx)
         for token in (*request.tokens, *request.logit_bias):
             if not 0 <= token < self.model.n_vocab:
                 raise RequestError(f"token {token} is outside the vocabulary of {self.model.n_vocab}")
-        sequence = Sequence(request, deliver)
-        self.send(Submit(sequence))
-        # Without the lock: the collector may call it in a thread that holds it.
-        return lambda: self._inbox.put(Cancel(sequence))
 
-    def send(self, message: Submit) -> None:
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Have the engine's thread call it between two steps: where two threads compute, both are slow. It should be
+        as short as a step. Cancel the future while it waits, and it is not called."""
+        future: Future[T] = Future()
+        self.send(Call(function, future))
+        return future
+
+    def send(self, message: Submit | Call) -> None:
         """Hand a request to the thread. Raises what ended the engine, if it has ended."""
         with self._sending:
             if self._closed or self._failure:
@@ -154,6 +210,7 @@ class Engine:
                     self._compute(part)
                 if not self._active and not self._waiting:
                     self._check_idle()
+                    self._served.clear()
                     self.pace.forget_slow(self.limits.step or math.inf)
         except BaseException as error:  # nobody may wait for ever; a panic of a library in Rust is no Exception
             self._failure = error if isinstance(error, EdgeError) else unforeseen(error)
@@ -162,6 +219,8 @@ class Engine:
             while not isinstance(message := self._inbox.get(), Close):
                 if isinstance(message, Submit):
                     self._finish(message.sequence, "error", self._failure)
+                elif isinstance(message, Call) and message.future.set_running_or_notify_cancel():
+                    message.future.set_exception(self._failure)
 
     def _receive(self) -> bool:
         """Take in messages, waiting for one only when there is nothing to do. False: the engine is to end."""
@@ -174,15 +233,21 @@ class Engine:
                 case Cancel(sequence):
                     if sequence in self._active or sequence in self._waiting:
                         self._finish(sequence, "cancelled")
+                case Call(function, future):
+                    if future.set_running_or_notify_cancel():
+                        try:
+                            future.set_result(function())
+                        except Exception as error:
+                            future.set_exception(error)
                 case Close():
                     for sequence in [*self._active, *self._waiting]:
                         self._finish(sequence, "cancelled")
                     return False
 
     def _admit(self) -> None:
-        """Give slots to waiting requests: conversations first, then side requests, each in order of arrival."""
+        """Give slots to waiting requests."""
         separate = self.limits.chunk is not None
-        for sequence in sorted(self._waiting, key=lambda sequence: sequence.request.side):
+        for sequence in by_turns(self._waiting, self._active, self._served):
             seat = find_seat(
                 self.slots, sequence.tokens, side=sequence.request.side, reuse=not separate, cuts=self.model.can_cut
             )
@@ -198,6 +263,7 @@ class Engine:
             sequence.slot, sequence.n_past = slot.index, reused
             sequence.admitted, sequence.cached = time.monotonic(), reused
             self._active.append(sequence)
+            self._served[sequence.request.client] = self._step
 
     def _compute(self, work: list[Work]) -> None:
         """Compute a part of a step, and hand on what it gave."""

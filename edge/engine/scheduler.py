@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edge.engine.sequence import Sequence
@@ -126,6 +127,18 @@ class Limits:
     step: float | None = 0.25
     chunk: int | None = None
     ctx: int | None = None
+
+
+def by_turns(waiting: Iterable[Sequence], active: Iterable[Sequence], served: Mapping[str, int]) -> list[Sequence]:
+    """Who gets the next slot: conversations before side requests; then who has the fewest requests at work or ahead of
+    this one; then whose turn was longest ago, by ``served``, the step of each client's last; then who came first."""
+    count = Counter(sequence.request.client for sequence in active)
+    ranked = []
+    for sequence in waiting:
+        client = sequence.request.client
+        ranked.append((sequence.request.side, count[client], served.get(client, -1), sequence))
+        count[client] += 1
+    return [sequence for *_, sequence in sorted(ranked, key=lambda one: one[:3])]
 
 
 def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> list[Work]:

@@ -19,6 +19,16 @@ class RequestError(EdgeError):
     """The request can never be answered: it is empty, or longer than the context."""
 
 
+class ContextLengthError(RequestError):
+    """The prompt has more tokens than a request may have. ``n_prompt``, ``n_ctx``: both numbers."""
+
+    def __init__(self, n_prompt: int, n_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {n_prompt} tokens, the context {n_ctx}", "send less text or raise the context length"
+        )
+        self.n_prompt, self.n_ctx = n_prompt, n_ctx
+
+
 class EngineError(EdgeError):
     """The engine is closed, or its model failed."""
 
@@ -45,7 +55,8 @@ class Request:
 
     ``max_tokens`` None: until the context is full. ``stop_tokens`` end the answer beside the model's own end tokens,
     which ``ignore_eos`` forbids. ``logit_bias`` is added to tokens' logits. ``logprobs``: how many likeliest tokens
-    to report at each step. A ``side`` request (a title, a summary) gives way to conversations.
+    to report at each step. A ``side`` request (a title, a summary) gives way to conversations. Who asks, ``client``, for
+    several answers gets them in turn with others.
 
     Raises RequestError for what cannot be; the engine's thread, and with it all requests, would fail by it.
     """
@@ -59,6 +70,7 @@ class Request:
     logprobs: int | None = None
     side: bool = False
     constraint: Constraint | None = None
+    client: str = ""
 
     def __post_init__(self) -> None:
         if not self.tokens:

@@ -54,6 +54,7 @@ class Context:
     ``threads`` decode a single row, ``threads_batch`` everything wider; default: the physical cores.
     ``flash_attn``: None lets llama.cpp choose. ``kv_type``: the ggml type of K and V, such as ``f16``
     or ``q8_0``. ``rope``: YaRN for sequences beyond the trained length, from ``yarn.rope_for``.
+    ``embeddings``: rows give their hidden state instead of logits.
 
     One thread at a time may use a context. Raises ``ContextError``.
     """
@@ -72,6 +73,7 @@ class Context:
         flash_attn: bool | None = None,
         kv_type: str = "f16",
         rope: RopeChange | None = None,
+        embeddings: bool = False,
     ) -> None:
         lib = model.lib
         if model.vocab_only:
@@ -90,8 +92,9 @@ class Context:
         # llama.cpp keeps room for one output a sequence in any case and aborts the process beyond.
         self.n_outputs_max = max(n_outputs_max or 0, n_seq_max)
         params.n_outputs_max = self.n_outputs_max
-        params.n_threads = threads or machine.usable_cores()
-        params.n_threads_batch = threads_batch or params.n_threads
+        self.threads: int = threads or machine.usable_cores()
+        self.threads_batch: int = threads_batch or self.threads
+        params.n_threads, params.n_threads_batch = self.threads, self.threads_batch
         params.flash_attn_type = {
             None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
             False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -107,6 +110,8 @@ class Context:
             # attention from the factor; this one multiplies it.
             params.yarn_ext_factor = params.yarn_attn_factor = 1.0
             params.yarn_beta_fast, params.yarn_beta_slow = 32.0, 1.0
+        params.embeddings = embeddings
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE if embeddings else lib.LLAMA_POOLING_TYPE_UNSPECIFIED
         params.no_perf = True
         last_log()  # what went wrong before is another matter
         pointer = lib.llama_init_from_model(model._open(), params)
@@ -163,6 +168,12 @@ class Context:
         self.check_output(row)
         data = self.model.lib.llama_get_logits_ith(self._open(), row)
         return np.ctypeslib.as_array(data, shape=(self.model.n_vocab,))
+
+    def embedding(self, row: int) -> np.ndarray:
+        """The last hidden state of batch row ``row`` of the last decode: a copy, float32 [n_embd]."""
+        self.check_output(row)
+        data = self.model.lib.llama_get_embeddings_ith(self._open(), row)
+        return np.ctypeslib.as_array(data, shape=(self.model.n_embd,)).copy()
 
     def synchronize(self) -> None:
         """Wait until the last decode is done, its logits included."""

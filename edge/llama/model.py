@@ -122,6 +122,11 @@ class Model:
     def n_params(self) -> int:
         return self.lib.llama_model_n_params(self._open())
 
+    @property
+    def n_embd(self) -> int:
+        """Numbers in a hidden state."""
+        return self.lib.llama_model_n_embd(self._open())
+
     # --- tokens
 
     @property
@@ -135,6 +140,15 @@ class Model:
     @property
     def eot(self) -> int | None:
         return self._special(self.lib.llama_vocab_eot)
+
+    @functools.cached_property
+    def fim(self) -> tuple[int, int, int] | None:
+        """The tokens before a beginning, before an end, and before the middle that is to be filled in; None if the
+        model was not trained for it."""
+        lib = self.lib
+        found = [self._special(get) for get in (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)]
+        prefix, suffix, middle = found
+        return None if prefix is None or suffix is None or middle is None else (prefix, suffix, middle)
 
     def is_eog(self, token: int) -> bool:
         """True if the model says by ``token`` that its answer is complete."""

@@ -412,7 +412,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
     def used(path: Path, **options: Any) -> dict[str, Any]:
         with Engine(path, models_dir=path.parent, gpu_layers=0, **options) as llm:
-            context, limits, lib = llm._context, llm._core.limits, llm.model.lib
+            context, limits, lib = llm.context, llm._core.limits, llm.model.lib
             assert context.n_batch == context.n_ubatch == limits.rows
             return {
                 "threads": lib.llama_n_threads(context.pointer),

@@ -293,14 +293,38 @@ def test_a_wrong_token_is_an_error_that_stays(model: Model, grammars: Grammars) 
 @pytest.mark.parametrize("end", [[END_THINK], "</think>", "</thi</think>"])
 def test_after_thinking(model: Model, grammars: Grammars, end: Any) -> None:
     constraint = grammars.compile(ConstraintSpec("regex", "ab", after_thinking=True))
-    for token in [THINK, *model.tokenize("{ab </think ab"), *(end if isinstance(end, list) else model.tokenize(end))]:
-        assert constraint.thinking and not constraint.may_stop and constraint.forced() == []
-        assert allowed(constraint, model) == [t for t in range(model.n_vocab) if not model.is_eog(t)]
+    texts = [token for token in range(model.n_vocab) if model.token_bytes(token)]
+    for token in [THINK, *model.tokenize("{ab </think 你ab"), *(end if isinstance(end, list) else model.tokenize(end))]:
+        assert not constraint.may_stop and constraint.forced() == []
+        now = allowed(constraint, model)
+        assert token in now and set(now) <= set(texts) and len(now) > 100  # bytes that make no character are missing
         constraint.accept(token)
-    assert not constraint.thinking
+    assert {model.token_bytes(token) for token in allowed(constraint, model)} == {b"\n", b"a", b"ab"}
+    feed(constraint, model, "\n\n")
     assert b"".join(map(model.token_bytes, constraint.forced())) == b"ab"
     feed(constraint, model, "ab")
     assert constraint.finished
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "json_object", "regex", "lark", "gbnf"])
+def test_a_token_may_end_the_thoughts_and_begin_the_answer(tmp_path: Path, kind: Any) -> None:
+    tokens, types = tiny_gguf.vocabulary()
+    tokens[266], types[266] = ">{", tiny_gguf.USER_DEFINED
+    changes = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+    sources = {
+        "json_schema": PERSON,
+        "json_object": "",
+        "regex": r"\{x",
+        "lark": 'start: "{" "x"',
+        "gbnf": 'root ::= "{" "x"',
+    }
+    with Model(tiny_gguf.write(tmp_path / "tiny.gguf", changes), vocab_only=True) as model:
+        constraint = Grammars(model).compile(ConstraintSpec(kind, sources[kind], after_thinking=True))
+        feed(constraint, model, "Hm</think")
+        assert 266 in allowed(constraint, model)
+        constraint.accept(266)
+        after = {model.token_bytes(token) for token in allowed(constraint, model)}
+        assert after and after <= {b'"', b"}", b"x", b"\n", b" ", b"\t", b"\r"}
 
 
 def test_a_closed_model_is_not_read(tmp_path: Path) -> None:
@@ -445,6 +469,8 @@ CASES = {
     "lark counts": lambda: ("lark", 'start: ((("a"{1000}){1000}){1000}){1000}'),
     "lark ambiguous": lambda: ("lark", 'start: s\ns: s s s | s s | "a" | "b" | ""'),
     "lark left": lambda: ("lark", "start: start"),
+    "call texts": lambda: ("calls", "start: T\nT: /(?s:.*)/ & ~/(?s:.*)<x>(?s:.*)/ & /(?s:.{0,9000}a.{40}b.*)/"),
+    "call lists": lambda: ("calls", "start: r0\n" + rules('r{}: "a" ("," r{})?\n', 1000) + 'r1000: "a"'),
     "gbnf rules": lambda: ("gbnf", "root ::= a0\n" + rules("a{} ::= a{}\n", 1900) + 'a1900 ::= "a"'),
     "gbnf nested": lambda: ("gbnf", "root ::= " + "(" * 10000 + '"a"' + ")" * 10000),
     "gbnf counts": lambda: ("gbnf", 'root ::= ("a"{1000000}){1000000}'),

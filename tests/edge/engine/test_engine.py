@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.engine.engine import Engine, Ticket
+from edge.engine.engine import Engine, Progress, Ticket
 from edge.engine.scheduler import WORTH_WAITING, Limits
-from edge.engine.types import EngineError, Finished, Request, RequestError, Token
+from edge.engine.types import EngineError, Event, Finished, Request, RequestError, Token
 from edge.gate_checks import greedy_answer
 from edge.llama.batch import Batch
 from edge.llama.context import Context, DecodeFailed
@@ -301,6 +302,64 @@ def test_a_context_that_holds_less_than_was_said(model: Model) -> None:
             answer, finished = engine.submit(greedy(question, 4)).result()
     assert finished.timings.cached_tokens == 0
     assert [token.token for token in answer] == alone(model, question, 4)
+
+
+def test_clients_take_turns(model: Model) -> None:
+    """Whoever sent ten requests first had all ten answered before anybody else's only one."""
+    ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def ask(engine: Engine, seed: int, client: str) -> None:
+        name = f"{client} {seed}"
+        request = greedy(prompt(seed, 9), 2, client=client)
+        engine.start(request, lambda event: ended.put(name) if isinstance(event, Finished) else None)
+
+    with engine_of(model, slots=1) as (engine, steps):
+        gate = steps.before = Gate(1)
+        ask(engine, 60, "many")
+        gate.wait()
+        for seed, client in ((61, "many"), (62, "many"), (63, "one")):
+            ask(engine, seed, client)
+        gate.open()
+        assert [ended.get(timeout=30) for _ in range(4)] == ["many 60", "one 63", "many 61", "many 62"]
+
+
+# --- other work on the engine's thread
+
+
+def test_a_call_runs_between_two_steps(model: Model) -> None:
+    with engine_of(model) as (engine, steps):
+        gate = steps.before = Gate(3)
+        ticket = engine.submit(greedy(prompt(80, 20), 10))
+        gate.wait()
+        called = engine.call(lambda: (threading.current_thread().name, len(steps.rows)))
+        failed = engine.call(lambda: 1 // 0)
+        forgotten = engine.call(lambda: pytest.fail("it was cancelled"))
+        assert forgotten.cancel()
+        gate.open()
+        name, at = called.result(30)
+        assert name == "edge-engine" and at == 4
+        with pytest.raises(ZeroDivisionError):
+            failed.result(30)
+        assert ids(ticket) == alone(model, prompt(80, 20), 10)
+    with pytest.raises(EngineError, match="closed"):
+        engine.call(lambda: None)
+
+
+def test_progress(model: Model) -> None:
+    with engine_of(model, slots=1, limits=Limits(rows=16, width=1)) as (engine, steps):
+        gate = steps.before = Gate(2)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        handles = [engine.start(greedy(prompt(81 + index, 50), 1), events.put) for index in range(3)]
+        gate.wait()
+        first = handles[0].progress()
+        assert (first.ahead, first.total) == (0, 50) and 0 < first.done < 50
+        gate.open()
+        while (ahead := [handle.progress().ahead for handle in handles]) != [0, 0, 0]:
+            assert ahead == [0, 0, 1]  # two wait
+        for _ in handles:
+            while not isinstance(events.get(timeout=30), Finished):
+                pass
+        assert handles[0].progress() == Progress(0, 50, 50)
 
 
 # --- cancelling

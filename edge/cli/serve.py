@@ -1,0 +1,96 @@
+"""``edge serve``: the OpenAI-compatible server, with a chat page."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convert.levels import LEVELS
+from edge import reference, store
+from edge.cli.answering import ensure_converted
+from edge.cli.common import command_options, models_dir_option
+from edge.cli.model_options import ENGINE, engine_and_answer, with_options
+
+DEFAULT_SLOTS = 4
+
+
+@click.command("serve")
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--socket", type=click.Path(path_type=Path), help="Listen on a Unix socket instead.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="Ask for one of these keys, one a line.")
+@click.option("--without-key", is_flag=True, help="Let everybody ask who can reach --host.")
+@click.option("--slots", type=click.IntRange(1, 64), default=DEFAULT_SLOTS, show_default=True, help="Answers at once.")
+@click.option("--queue", type=click.IntRange(0, 1024), default=16, show_default=True, help="Requests that may wait.")
+@click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="Seconds for an answer.")
+@click.option("--cors-origin", multiple=True, help="A page elsewhere that may ask, as https://chat.example.org.")
+@click.option("--allow-host", multiple=True, help="A further name of this server.")
+@click.option("--alias", help="Name of the model for clients.")
+@click.option("--kiosk", type=click.Path(path_type=Path), help="A page for visitors, from this TOML file.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
+@click.option("-v", "--verbose", is_flag=True, help="A line a request: which endpoint, status, seconds.")
+@models_dir_option
+@command_options
+@partial(with_options, ENGINE)
+def serve_command(
+    model: str,
+    host: str,
+    port: int,
+    socket: Path | None,
+    api_key_file: Path | None,
+    without_key: bool,
+    slots: int,
+    queue: int,
+    timeout: float,
+    cors_origin: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    alias: str | None,
+    kiosk: Path | None,
+    quiet: bool,
+    verbose: bool,
+    models_dir: Path | None,
+    **given: Any,
+) -> None:
+    """Serve MODEL to OpenAI's clients, and a chat page at /."""
+    from edge.server import config as settings
+
+    config = settings.Config(
+        host=host,
+        port=port,
+        socket=socket,
+        keys=settings.read_keys(api_key_file) if api_key_file else (),
+        queue=queue,
+        timeout=timeout,
+        origins=cors_origin,
+        hosts=allow_host,
+        kiosk=settings.read_kiosk(kiosk) if kiosk else None,
+    )
+    settings.check_reach(config, without_key)
+    engine, _ = engine_and_answer(given)
+    path = ensure_converted(model, store.models_dir(models_dir), quiet)
+    wanted = reference.parse(model)
+    name = alias or (wanted.name if wanted.gguf is None else path.stem)  # no folder of this machine is in it
+
+    def load() -> Any:
+        from edge.api import Engine
+
+        return Engine(path, slots=slots, models_dir=models_dir, **engine)
+
+    def log(text: str) -> None:
+        click.echo(text, err=True)
+
+    def ready(address: str) -> None:
+        if not quiet:
+            log(f"{name} at {address} (Ctrl-C ends; page at /, OpenAI clients at /v1)")
+
+    from edge.server.run import serve
+    from edge.server.serving import Serving
+
+    debug = bool(click.get_current_context().params["debug"])
+    tell = log if verbose else lambda text: None
+    level = path.stem.rpartition("-")[2] if path.stem.rpartition("-")[2] in LEVELS else ""
+    serve(Serving(name, level, slots, config, load, log, tell, debug), ready)

@@ -1,0 +1,97 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edge.prepare import Prepared
+from edge.server.body import read, takes
+from edge.server.errors import fault_of
+from edge.server.job import Job
+from edge.server.serving import Serving, serving_of
+from edge.server.stream import EventStream, answered
+from edge.wire.answers import ChatChunks, Head, chat_choice, event, head, timings_json, usage
+from edge.wire.chat import ChatCall, ChatRequest, chat_call
+from edge.wire.logprobs import chat_logprobs
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", **takes(ChatRequest))
+async def chat(request: Request, body: Annotated[ChatRequest, read(ChatRequest)]) -> Response:
+    """Answer a conversation."""
+    serving = serving_of(request)
+    call = chat_call(body)
+    prepare = preparer(serving, body, call, request)
+    job = await answered(request, Job.begin(serving, prepare, body.n, with_tokens=body.logprobs))
+    if body.stream:
+        top = head("chat.completion.chunk", serving.name, serving.fingerprint)
+        return EventStream(chunks(job, top, serving, body), job.close)
+    try:
+        drawn = await answered(request, job.finish())
+    finally:
+        job.close()
+    results = job.results
+    token_bytes = serving.engine.model.token_bytes
+    choices = []
+    for index, result in enumerate(results):
+        logprobs = chat_logprobs(drawn[index], token_bytes) if body.logprobs else None
+        choices.append(chat_choice(index, result, logprobs))
+    timings = [result.timings for result in results]
+    top = head("chat.completion", serving.name, serving.fingerprint)
+    return JSONResponse(top.chunk(choices, usage=usage(timings), timings=timings_json(timings[0])))
+
+
+def preparer(serving: Serving, body: ChatRequest, call: ChatCall, request: Request) -> Callable[[int], Prepared]:
+    engine, client = serving.engine, request.scope["client_name"]
+
+    def prepare(choice: int) -> Prepared:
+        return engine.prepare_chat(
+            call.messages,
+            tools=call.tools,
+            tool_choice=call.tool_choice,
+            parallel=call.parallel,
+            variables=call.variables,
+            seed=body.seed_of(choice),
+            client=client,
+            **call.options,
+        )
+
+    return prepare
+
+
+async def chunks(job: Job, top: Head, serving: Serving, body: ChatRequest) -> AsyncIterator[bytes]:
+    """The events of a stream. After an error nothing looks like success."""
+    writers = [ChatChunks(index) for index in range(body.n)]
+    token_bytes = serving.engine.model.token_bytes
+    told = set[int]()
+    for writer in writers:
+        yield event(top.chunk([writer.first()]))
+    try:
+        while not job.done:
+            deltas = await job.read()
+            if deltas is None:
+                yield job.news()
+                continue
+            for index, delta, tokens in deltas:
+                logprobs = chat_logprobs(tokens, token_bytes) if tokens else None
+                if (choice := writers[index].next(delta, logprobs)) is not None:
+                    yield event(top.chunk([choice]))
+            for index, reader in enumerate(job.readers):
+                if reader.result is not None and index not in told:
+                    told.add(index)
+                    last = writers[index].last(reader.result)
+                    yield event(top.chunk([last], timings=timings_json(reader.result.timings)))
+    except Exception as error:
+        serving.note(error)
+        yield event(fault_of(error).body())
+        return
+    if body.wants_usage:
+        timings = [result.timings for result in job.results]
+        yield event(top.chunk([], usage=usage(timings), timings=timings_json(timings[0])))
+    yield event("[DONE]")

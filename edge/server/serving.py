@@ -1,0 +1,101 @@
+"""The one model that is served: loading, there, or broken; and what the endpoints need of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from starlette.requests import Request
+
+import edge
+from edge.api import Engine
+from edge.chat.thinking import OPEN
+from edge.embed import Embedder
+from edge.model_file import level_of
+from edge.server.config import Config
+from edge.server.errors import Loading, fault_of
+from edge.server.gate import Gate
+from edge.server.metrics import Metrics
+
+
+@dataclass
+class Serving:
+    """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine. ``log`` takes a line about the
+    server, ``tell`` one a request."""
+
+    name: str
+    level: str
+    slots: int
+    config: Config
+    load: Callable[[], Engine]
+    log: Callable[[str], None]
+    tell: Callable[[str], None] = lambda text: None
+    debug: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+    loaded: Engine | None = None
+    failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.slots, self.config.queue)
+        self.metrics = Metrics(self)
+
+    async def start(self, on_failure: Callable[[], None]) -> None:
+        """Load the model. ``on_failure`` is called once ``failure`` tells why it cannot be."""
+        try:
+            loaded = await asyncio.to_thread(self.load)
+            self.level = level_of(loaded.model.file) or self.level
+            self.loaded = loaded
+        except Exception as error:
+            self.failure = error
+            on_failure()
+
+    def note(self, error: Exception) -> None:
+        """Tell the log of a failure that is the server's own: its kind only, for its words may hold a prompt."""
+        if fault_of(error).status == 500:
+            self.log(f"a request failed: {type(error).__name__} {place_of(error)}")
+        if self.debug:
+            traceback.print_exception(error)
+
+    def close(self) -> None:
+        if self.loaded is not None:
+            self.loaded.close()
+        if "embedder" in self.__dict__:
+            self.embedder.close()
+
+    @property
+    def engine(self) -> Engine:
+        """Raises Loading."""
+        if self.loaded is None:
+            raise Loading
+        return self.loaded
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """Made at first use."""
+        return Embedder(self.engine)
+
+    @property
+    def fingerprint(self) -> str:
+        """Answers to the same seed are the same where it is."""
+        return f"edge-{edge.__version__}-{self.level}"
+
+    @property
+    def thinks(self) -> bool:
+        """Whether one can choose if the model thinks."""
+        template = (self.loaded.model.chat_template or "") if self.loaded else ""
+        return OPEN in template and "enable_thinking" in template
+
+
+def serving_of(request: Request) -> Serving:
+    return request.app.state.serving
+
+
+def place_of(error: Exception) -> str:
+    """Where it was raised: a module and a line."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return f"in {Path(last[0].filename).name}, line {last[0].lineno}" if last else ""

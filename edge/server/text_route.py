@@ -1,0 +1,109 @@
+"""``POST /v1/completions``: texts continued as they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edge.llama.model import Model
+from edge.prepare import Prepared
+from edge.server.body import read, takes
+from edge.server.errors import fault_of
+from edge.server.job import Job
+from edge.server.serving import Serving, serving_of
+from edge.server.stream import EventStream, answered
+from edge.wire.answers import Head, event, finish_reason, head, text_choice, timings_json, usage
+from edge.wire.fields import WireError
+from edge.wire.logprobs import text_logprobs
+from edge.wire.texts import CompletionRequest, Prompt, completion_options, prompts_of
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", **takes(CompletionRequest))
+async def complete(request: Request, body: Annotated[CompletionRequest, read(CompletionRequest)]) -> Response:
+    """Continue texts, or fill the gap before a suffix."""
+    serving = serving_of(request)
+    options, prompts = completion_options(body), prompts_of(body)
+    model = serving.engine.model
+    echoes = [echo_of(prompt, model) if body.echo else "" for prompt in prompts for _ in range(body.n)]
+
+    def prepare(choice: int) -> Prepared:
+        prompt = with_suffix(prompts[choice // body.n], body.suffix, model)
+        seed = body.seed_of(choice % body.n)
+        return serving.engine.prepare_text(prompt, seed=seed, client=request.scope["client_name"], **options)
+
+    with_tokens = body.logprobs is not None
+    job = await answered(request, Job.begin(serving, prepare, len(echoes), with_tokens=with_tokens))
+    top = head("text_completion", serving.name, serving.fingerprint)
+    if body.stream:
+        return EventStream(chunks(job, top, serving, body, echoes), job.close)
+    try:
+        drawn = await answered(request, job.finish())
+    finally:
+        job.close()
+    choices = []
+    for index, result in enumerate(job.results):
+        logprobs = text_logprobs(drawn[index], model.token_bytes) if with_tokens else None
+        choices.append(text_choice(index, echoes[index] + result.text, logprobs, finish_reason(result)))
+    timings = [result.timings for result in job.results]
+    used = usage(timings, len(prompts))
+    return JSONResponse(top.chunk(choices, usage=used, timings=timings_json(timings[0])))
+
+
+def with_suffix(prompt: Prompt, suffix: str, model: Model) -> Prompt:
+    """The prompt for what comes between it and the suffix. Raises WireError where the model never learnt that."""
+    if not suffix:
+        return prompt
+    if model.fim is None or not isinstance(prompt, str):
+        raise WireError("this model cannot fill in before a suffix", "suffix", "unsupported_parameter")
+    before, behind, middle = model.fim
+    return [before, *model.tokenize(prompt), behind, *model.tokenize(suffix), middle]
+
+
+def echo_of(prompt: Prompt, model: Model) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        return b"".join(model.token_bytes(token, special=True) for token in prompt).decode("utf-8", "replace")
+    except Exception as error:
+        raise WireError(str(error), "prompt") from error
+
+
+async def chunks(
+    job: Job, top: Head, serving: Serving, body: CompletionRequest, echoes: list[str]
+) -> AsyncIterator[bytes]:
+    token_bytes = serving.engine.model.token_bytes
+    told, offset = set[int](), [0] * len(echoes)
+    for index, echo in enumerate(echoes):
+        if echo:
+            yield event(top.chunk([text_choice(index, echo)]))
+    try:
+        while not job.done:
+            deltas = await job.read()
+            if deltas is None:
+                yield job.news()
+                continue
+            for index, delta, tokens in deltas:
+                if delta.text:
+                    logprobs = text_logprobs(tokens, token_bytes, offset[index]) if tokens else None
+                    offset[index] += len(delta.text)
+                    yield event(top.chunk([text_choice(index, delta.text, logprobs)]))
+            for index, reader in enumerate(job.readers):
+                if reader.result is not None and index not in told:
+                    told.add(index)
+                    last = text_choice(index, "", reason=finish_reason(reader.result))
+                    yield event(top.chunk([last], timings=timings_json(reader.result.timings)))
+    except Exception as error:
+        serving.note(error)
+        yield event(fault_of(error).body())
+        return
+    if body.wants_usage:
+        timings = [result.timings for result in job.results]
+        used = usage(timings, len(echoes) // body.n)
+        yield event(top.chunk([], usage=used, timings=timings_json(timings[0])))
+    yield event("[DONE]")
