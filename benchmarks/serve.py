@@ -24,6 +24,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -140,17 +141,21 @@ def main() -> None:
             with running(llama_server, setup, PORTS[llama_server]) as theirs:
                 rounds(theirs.port, 1, 1)
                 for clients in (1, 2, 4) if "throughput" in parts else ():
-                    compare(
-                        f"{clients} clients", lambda port: rounds(port, clients, 2), mine, theirs, given.runs, results
-                    )
+                    work = partial(rounds, clients=clients, answers=2)
+                    compare(f"{clients} clients", work, mine, theirs, given.runs, results)
                 if "shared" in parts:
-                    compare("shared prompt", lambda port: shared_prompt(port, 4), mine, theirs, given.runs, results)
+                    compare("shared prompt", partial(shared_prompt, clients=4), mine, theirs, given.runs, results)
         if "python" in parts:
             servers.install_llama_cpp_python()
             with running(llama_cpp_python, setup, PORTS[llama_cpp_python]) as theirs:
                 rounds(theirs.port, 1, 1)
                 compare(
-                    "llama_cpp.server, 4 clients", lambda port: rounds(port, 4, 1), mine, theirs, given.runs, results
+                    "llama_cpp.server, 4 clients",
+                    partial(rounds, clients=4, answers=1),
+                    mine,
+                    theirs,
+                    given.runs,
+                    results,
                 )
         if "http" in parts:
             http_cost(setup, mine, given.runs, results)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-WORDS = ["river", "stone", "lantern", "garden", "winter", "copper", "silent", "morning", "harbour", "thunder", "velvet", "orchard", "compass", "meadow"]
+WORDS = ("river", "stone", "lantern", "garden", "winter", "copper", "silent", "morning", "harbour", "thunder", "velvet")
 
 
 @dataclass(frozen=True)

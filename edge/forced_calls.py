@@ -37,15 +37,13 @@ def spec_for_calls(
     offered = list(_tools(tools or ()))
     if choice == "none" or (choice == "auto" and (calls is None or not offered)):
         return None
-    if calls is None:
-        raise ConstraintError("this model is not known to call functions", "leave tool_choice out")
-    if choice == "auto":
+    if calls and choice == "auto":
         return _right_calls(calls, offered, parallel)
     wanted = offered if choice == "required" else [tool for tool in offered if tool.name == choice]
     if not wanted:
-        raise ConstraintError(
-            "there is no function to call" if choice == "required" else f"no function is {choice!r:.80}"
-        )
+        raise ConstraintError("there are no functions" if choice == "required" else f"no function is {choice!r:.80}")
+    if calls is None:
+        raise ConstraintError("this model is not known to call functions", "leave tool_choice out")
     functions = [_checked(calls, tool) for tool in wanted]
     return _spec(only_calls(calls, functions, parallel=parallel), functions)
 

@@ -19,12 +19,12 @@ def find() -> str | None:
 
 def get() -> str | None:
     """One that is here, or that can be fetched."""
-    for fetch in (None, install_with_playwright, install_with_apt):
-        if fetch:
+    path = find()
+    for fetch in (install_with_playwright, install_with_apt):
+        if path is None:
             fetch()
-        if path := find():
-            return path
-    return None
+            path = find()
+    return path
 
 
 def on_path() -> str | None:

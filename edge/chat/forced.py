@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from edge.chat.calls import CallFormat
 from edge.chat.lark import ANYTHING, Definitions, escaped, literal
+from edge.chat.thinking import CLOSE, OPEN
 from edge.chat.written import Function
 
 GAP = r"/[ \n]{1,2}/?"
 """Before a call: the formats do not care, and models have learned one or the other."""
 LINE_START = rf"({ANYTHING}\n)? *"
+THOUGHTS = rf"/\s*{OPEN}/ INNER {literal(CLOSE)}"
+INNER = f"/{ANYTHING}/ & ~/{ANYTHING}{escaped(CLOSE)}{ANYTHING}/"
+NO_THOUGHTS = rf"~/\s*{OPEN}{ANYTHING}/"
 
 
 def only_calls(format: CallFormat, functions: Sequence[Function], *, parallel: bool) -> str:
@@ -25,7 +29,7 @@ def only_calls(format: CallFormat, functions: Sequence[Function], *, parallel: b
 def calls_in_text(format: CallFormat, functions: Sequence[Function], *, parallel: bool) -> str:
     """Any text until a call opens, which must then be right, and so on; without ``parallel`` a call is the end.
 
-    Raises ``NotWritableError``.
+    In thoughts before it all is free, but the answer cannot end there. Raises ``NotWritableError``.
     """
     definitions = Definitions()
     before = LINE_START if format.own_line else ANYTHING
@@ -33,9 +37,11 @@ def calls_in_text(format: CallFormat, functions: Sequence[Function], *, parallel
     for function in functions:
         for way in format.written(function, definitions):
             rests.setdefault((way.opening, way.first), []).append(way.rest)
-    rules, ends = [f"free: /{ANYTHING}/"], ["free"]
+    rules = [f"THOUGHTS: {THOUGHTS}", f"INNER: {INNER}", "free: FREE", f"FREE: /{ANYTHING}/ & {NO_THOUGHTS}"]
+    ends = ["free"]
     for number, ((opening, first), ways) in enumerate(rests.items()):
-        rules.append(f"opened{number}[lazy]: /{before}{escaped(opening)}/")
+        rules.append(f"opened{number}[lazy]: OPENED{number}")
+        rules.append(f"OPENED{number}: /{before}{escaped(opening)}/ & {NO_THOUGHTS}")
         opened = f"opened{number}"
         if first:
             # Text goes on, perhaps to the next opening, where anything else comes.
@@ -49,5 +55,5 @@ def calls_in_text(format: CallFormat, functions: Sequence[Function], *, parallel
         ends.append("begun other")
     call = " | ".join(f"call{number}" for number in range(len(rests)))
     end = " | ".join(ends)
-    start = f"({call})* ({end})" if parallel else f"{call} | {end}"
-    return "\n".join([f"start: {start}", *rules, definitions.text()])
+    answer = f"({call})* ({end})" if parallel else f"({call} | {end})"
+    return "\n".join([f"start: THOUGHTS? {answer}", *rules, definitions.text()])

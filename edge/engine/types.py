@@ -55,8 +55,8 @@ class Request:
 
     ``max_tokens`` None: until the context is full. ``stop_tokens`` end the answer beside the model's own end tokens,
     which ``ignore_eos`` forbids. ``logit_bias`` is added to tokens' logits. ``logprobs``: how many likeliest tokens
-    to report at each step. A ``side`` request (a title, a summary) gives way to conversations. Who asks, ``client``, for
-    several answers gets them in turn with others.
+    to report at each step. A ``side`` request (a title, a summary) gives way to conversations. ``client``: who asks;
+    clients get slots in turn.
 
     Raises RequestError for what cannot be; the engine's thread, and with it all requests, would fail by it.
     """

@@ -146,7 +146,9 @@ class Model:
         """The tokens before a beginning, before an end, and before the middle that is to be filled in; None if the
         model was not trained for it."""
         lib = self.lib
-        found = [self._special(get) for get in (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)]
+        found = [
+            self._special(get) for get in (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
+        ]
         prefix, suffix, middle = found
         return None if prefix is None or suffix is None or middle is None else (prefix, suffix, middle)
 

@@ -25,8 +25,8 @@ from edge.server.metrics import Metrics
 
 @dataclass
 class Serving:
-    """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine. ``log`` takes a line about the
-    server, ``tell`` one a request."""
+    """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine. ``log`` takes a line about
+    the server, ``tell`` one a request."""
 
     name: str
     level: str

@@ -15,7 +15,8 @@ DESKTOP = {"width": 1280, "height": 800}
 WATCH = """
     window.violations = [];
     window.ran = [];
-    addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+    const note = (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+    addEventListener("securitypolicyviolation", note);
 """
 
 Open = Callable[..., Page]

@@ -72,7 +72,7 @@ def test_an_edited_question_replaces_what_followed(page: Page, server: Scripted)
     ask_and_wait(page, "Its colour?")
     page.get_by_role("button", name="Edit").first.click()
     page.get_by_role("textbox", name="Edit the question").fill("Name another pet")
-    page.locator(".edit").get_by_role("button", name="Send").click()
+    page.locator(".editing").get_by_role("button", name="Send").click()
     expect(answer(page)).to_have_text("A dog.")
     expect(questions(page)).to_have_text(["Name another pet"])
     assert [one["content"] for one in server.asked[2]["messages"]] == ["Name another pet"]
@@ -145,7 +145,8 @@ def test_thinking_is_folded_and_not_sent_back(page: Page, server: Scripted) -> N
 
 def test_tool_calls_are_put_together_and_readable(page: Page, server: Scripted) -> None:
     first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
-    fragments = [{"index": 0, "function": {"arguments": part}} for part in ('{"city":"北', '京","id":', "12345678901234567890}")]
+    parts = ('{"city":"北', '京","id":', "12345678901234567890}")
+    fragments = [{"index": 0, "function": {"arguments": part}} for part in parts]
     second = {"index": 1, "id": "call_2", "type": "function", "function": {"name": "now", "arguments": "{}"}}
     calls = [delta(tool_calls=[call]) for call in (first, *fragments, second)]
     server.will(Answer([*calls, delta("tool_calls"), usage(), DONE]))
@@ -169,7 +170,8 @@ def test_an_answer_that_is_json_is_laid_out(page: Page, server: Scripted) -> Non
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_stream_may_be_cut_anywhere(page: Page, server: Scripted, size: int) -> None:
     """Half a Chinese character or half a CR LF at the end of a piece made U+FFFD or an empty event."""
-    whole = b"".join([comment("queue 1"), delta(content="你好，"), delta(content="世界😀"), *END]).replace(b"\n", b"\r\n")
+    events = [comment("queue 1"), delta(content="你好，"), delta(content="世界😀"), *END]
+    whole = b"".join(events).replace(b"\n", b"\r\n")
     server.will(Answer([whole[at : at + size] for at in range(0, len(whole), size)]))
     ask_and_wait(page)
     expect(answer(page)).to_have_text("你好，世界😀")
@@ -198,7 +200,8 @@ def test_copying_gives_the_source_and_code_its_text(page: Page, server: Scripted
 def test_the_end_is_followed_until_the_reader_scrolls_up(page: Page, server: Scripted) -> None:
     more, rest = threading.Event(), threading.Event()
     lines = "\n\n".join(f"Line {number}" for number in range(60))
-    server.will(Answer([delta(content=lines), more, delta(content=f"\n\n{lines}"), rest, delta(content="\n\nlast"), *END]))
+    parts = [delta(content=text) for text in (lines, f"\n\n{lines}", "\n\nlast")]
+    server.will(Answer([parts[0], more, parts[1], rest, parts[2], *END]))
     ask(page)
     expect(page.get_by_text("Line 59")).to_be_in_viewport()
     expect(page.get_by_role("button", name="To the end")).to_be_hidden()
@@ -221,11 +224,12 @@ def test_the_end_is_followed_until_the_reader_scrolls_up(page: Page, server: Scr
 def test_a_long_answer_keeps_the_elements_that_are_done(page: Page, server: Scripted) -> None:
     """Each frame made the whole answer anew: the reader's selection was lost, and long answers became slow."""
     go_on = threading.Event()
-    server.will(Answer([delta(content="First.\n\n- one\n- two\n\nThird"), go_on, delta(content=" and more.\n\nEnd."), *END]))
+    parts = [delta(content=text) for text in ("First.\n\n- one\n- two\n\nThird", " and more.\n\nEnd.")]
+    server.will(Answer([parts[0], go_on, parts[1], *END]))
     ask(page)
     expect(answer(page)).to_contain_text("Third")
     page.evaluate("for (const element of document.querySelectorAll('.body *')) element.seen = true")
     go_on.set()
     expect(answer(page)).to_contain_text("End.")
-    new = "[...document.querySelectorAll('.body *')].filter((element) => !element.seen).map((element) => element.textContent)"
+    new = "[...document.querySelectorAll('.body *')].filter((one) => !one.seen).map((one) => one.textContent)"
     assert page.evaluate(new) == ["End."]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
 from tests.browser.scripted import Answer, Scripted, delta, says
 from tests.browser.steps import answer, ask, ask_and_wait, conversations, questions
 
@@ -135,10 +134,8 @@ def test_broken_values_in_the_store_are_passed_over(page: Page) -> None:
     page.evaluate("""() => {
         const values = ["{", "null", "[]", "7", '{"messages": 3}', '{"messages": [null, 1, {"role": "tool"}]}'];
         values.forEach((value, index) => localStorage.setItem(`edge.conversation.b${index}`, value));
-        for (const [name, value] of Object.entries({ settings: '{"temperature": "hot", "theme": 3, "system": {}}', current: "{" })) {
-            localStorage.setItem(`edge.${name}`, value);
-            sessionStorage.setItem(`edge.${name}`, value);
-        }
+        localStorage.setItem("edge.settings", '{"temperature": "hot", "theme": 3, "system": {}}');
+        sessionStorage.setItem("edge.current", "{");
     }""")
     page.reload()
     expect(conversations(page)).to_have_text(["Why?"])
@@ -160,7 +157,8 @@ def test_a_conversation_saved_as_a_file_opens_again(page: Page, server: Scripted
     file = tmp_path / download.value.suggested_filename
     download.value.save_as(file)
     assert file.name == "天空是什么颜色-.json"
-    assert [one["content"] for one in json.loads(file.read_text(encoding="utf-8"))["messages"]] == ["天空是什么颜色?", "Blue."]
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert [one["content"] for one in saved["messages"]] == ["天空是什么颜色?", "Blue."]
     page.locator("input[type=file]").set_input_files(file)
     expect(conversations(page)).to_have_text(["天空是什么颜色?"] * 2)
     expect(answer(page)).to_have_text("Blue.")

@@ -88,9 +88,11 @@ def test_a_sign_of_life_begins_the_wait_again(kiosk: Page, sign: str) -> None:
     elif sign == "key":
         kiosk.keyboard.press("Shift")
     else:
+        came = "() => { window.came = new Promise((resolve) => addEventListener('wheel', () => resolve(true))); }"
+        kiosk.evaluate(came)
         kiosk.mouse.move(600, 400)
         kiosk.mouse.wheel(0, 10)
-        kiosk.evaluate("new Promise((resolve) => requestAnimationFrame(resolve))")
+        assert kiosk.evaluate("window.came")
     kiosk.clock.fast_forward(50_000)
     expect(questions(kiosk)).to_have_count(1)
     kiosk.clock.fast_forward(11_000)
@@ -136,9 +138,14 @@ def test_a_request_that_waits_for_a_key_is_wiped_too(kiosk: Page, server: Script
 def test_nothing_leads_out_of_the_page(kiosk: Page, server: Scripted) -> None:
     server.will(says("[away](https://e.org)"))
     ask(kiosk)
-    for options in ({}, {"button": "middle"}, {"modifiers": ["Control"]}):
-        answer(kiosk).get_by_text("away").click(**options)
-    refused = """(type) => !document.querySelector(".body").dispatchEvent(new MouseEvent(type, { bubbles: true, cancelable: true }))"""
+    away = answer(kiosk).get_by_text("away")
+    away.click()
+    away.click(button="middle")
+    away.click(modifiers=["Control"])
+    refused = """(type) => {
+        const event = new MouseEvent(type, { bubbles: true, cancelable: true });
+        return !document.querySelector(".body").dispatchEvent(event);
+    }"""
     assert [kiosk.evaluate(refused, type) for type in ("contextmenu", "dragstart", "dragover", "drop")] == [True] * 4
     assert len(kiosk.context.pages) == 1
     assert kiosk.url.startswith(server.url)
@@ -162,8 +169,9 @@ def test_a_kiosk_may_have_one_language(open_page: Open, server: Scripted) -> Non
 def test_what_is_touched_is_large(open_page: Open, server: Scripted, size: tuple[int, int]) -> None:
     server.settings["kiosk"] = KIOSK
     page = open_page(viewport={"width": size[0], "height": size[1]}, has_touch=True)
-    boxes = """() => [...document.querySelectorAll("button, textarea, summary")].filter((element) => element.checkVisibility())
-        .map((element) => [element.getBoundingClientRect(), element.outerHTML])
+    boxes = """() => [...document.querySelectorAll("button, textarea, summary")]
+        .filter((one) => one.checkVisibility())
+        .map((one) => [one.getBoundingClientRect(), one.outerHTML])
         .filter(([box]) => box.width < 48 || box.height < 48).map(([, html]) => html)"""
     assert page.evaluate(boxes) == []
     server.will(Answer([delta(reasoning_content="Hm."), delta(content="Yes."), *END]))

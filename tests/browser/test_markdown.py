@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from playwright.sync_api import Page
@@ -81,3 +82,27 @@ DEPTH = """async (text) => {
 def test_hostile_text_neither_hangs_nor_goes_deep(page: Page, name: str) -> None:
     """Elements nested by the thousand overflow the stack; what takes quadratic time does not come to an end here."""
     assert 1 < page.evaluate(DEPTH, HOSTILE[name]) < 150
+
+
+def test_no_text_breaks_the_reader(page: Page) -> None:
+    """An address of which only "https://" had come ended the answer."""
+    pieces = [
+        *"a \n*_`[)<>|\\;字\t",
+        "https://",
+        "**",
+        "~~",
+        "```",
+        "](",
+        "![",
+        "- ",
+        "1. ",
+        "# ",
+        "|-|\n",
+        "\\(",
+        "&#",
+        "&lt;",
+    ]
+    random = Random(20)
+    for _ in range(40):
+        text = "".join(random.choices(pieces, k=60))
+        assert page.evaluate(PREFIXES_THAT_DIFFER, [text, 1]) == []

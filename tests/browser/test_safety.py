@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ROOT, Open
-from tests.browser.scripted import Answer, Scripted, delta, says, usage
+from tests.browser.scripted import END, Answer, Scripted, delta, says
 from tests.browser.steps import answer, ask, ask_and_wait, conversations
 
 ELSEWHERE = "http://elsewhere.invalid"
@@ -33,23 +33,28 @@ ATTACKS = [
     "[a](data:text/html,<script>window.ran.push(1)</script>)",
     "[a](vbscript:x) [b](file:///etc/passwd) [c](blob:x) [d](//elsewhere.invalid)",
     "<javascript:window.ran.push(1)>",
-    f"![a]({ELSEWHERE}/c.png) ![b](javascript:window.ran.push(1)) [![c]({ELSEWHERE}/d.png)](javascript:window.ran.push(1))",
+    f"![a]({ELSEWHERE}/c.png) ![b](javascript:window.ran.push(1))",
+    f"[![c]({ELSEWHERE}/d.png)](javascript:window.ran.push(1))",
     '[a](https://e.org "onmouseover=window.ran.push(1)")',
     "[a](https://e.org/\"onclick='window.ran.push(1)')",
     "```<script>window.ran.push(1)</script>\n</code><script>window.ran.push(1)</script>\n```",
-    "|<script>window.ran.push(1)</script>|b|\n|-|-|\n|<img src=x onerror=window.ran.push(1)>|[x](javascript:window.ran.push(1))|",
-    "# <img src=x onerror=window.ran.push(1)>\n> <svg onload=window.ran.push(1)>\n- <script>window.ran.push(1)</script>",
+    "|<script>window.ran.push(1)</script>|b|\n|-|-|\n|<img src=x onerror=window.ran.push(1)>|[x](javascript:x)|",
+    "# <img src=x onerror=window.ran.push(1)>\n> <svg onload=window.ran.push(1)>\n- <script>x</script>",
     "{{constructor.constructor('window.ran.push(1)')()}} ${window.ran.push(1)}",
 ]
 BATTERY = "\n\n".join(ATTACKS)
-MADE_OF_MESSAGES = "script, img, iframe, style, base, meta, object, embed, form:not(.edit), [onclick], [onerror], [onload], [style]"
+SAFE = [[protocol, "noopener noreferrer", "_blank"] for protocol in ("http:", "https:")]
+ACTIVE = (
+    "script, img, iframe, style, base, meta, object, embed, form:not(.editing), [onclick], [onerror], [onload], [style]"
+)
 
 
 def harmless(page: Page) -> None:
     """No element of a kind that acts, no link but the safe ones; then every link is tried."""
-    assert page.locator("#messages").locator(MADE_OF_MESSAGES).count() == 0
-    links = page.locator("#messages a").evaluate_all("(all) => all.map((a) => [new URL(a.href).protocol, a.rel, a.target])")
-    assert all(link == ["https:", "noopener noreferrer", "_blank"] for link in links)
+    assert page.locator("#messages").locator(ACTIVE).count() == 0
+    links = page.locator("#messages a")
+    links = links.evaluate_all("(all) => all.map((a) => [new URL(a.href).protocol, a.rel, a.target])")
+    assert all(link in SAFE for link in links)
     page.evaluate("for (const a of document.querySelectorAll('.markdown :not(a, a *, button, button *)')) a.click()")
     page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     assert page.evaluate("window.ran") == []
@@ -64,7 +69,7 @@ def test_an_attack_in_an_answer(page: Page, server: Scripted, attack: str) -> No
 
 def test_attacks_in_thoughts_and_tool_calls(page: Page, server: Scripted) -> None:
     call = {"index": 0, "id": "c", "function": {"name": BATTERY, "arguments": json.dumps({"a": BATTERY})}}
-    server.will(Answer([delta(reasoning_content=BATTERY), delta(content="."), delta(tool_calls=[call]), delta("stop"), usage()]))
+    server.will(Answer([delta(reasoning_content=BATTERY), delta(content="."), delta(tool_calls=[call]), *END]))
     ask_and_wait(page)
     page.locator(".thinking summary").click()
     harmless(page)
@@ -82,7 +87,7 @@ def test_attacks_in_a_question_and_the_title_made_of_it(page: Page) -> None:
 def test_attacks_in_the_system_prompt(page: Page, server: Scripted) -> None:
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("System prompt").fill(BATTERY)
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.reload()
     page.get_by_role("button", name="Settings").click()
     expect(page.get_by_label("System prompt")).to_have_value(BATTERY)
@@ -93,7 +98,7 @@ def test_attacks_in_the_system_prompt(page: Page, server: Scripted) -> None:
 
 
 def test_attacks_from_the_server(open_page: Open, server: Scripted) -> None:
-    server.settings |= {"model": "<img src=x onerror=window.ran.push(1)>", "quant": "<script>window.ran.push(1)</script>"}
+    server.settings |= {"model": "<img src=x onerror=window.ran.push(1)>", "quant": BATTERY}
     page = open_page()
     error = {"error": {"message": BATTERY}}
     server.will(Answer([delta(content="a"), b"data: " + json.dumps(error).encode() + b"\n\n"]))
@@ -109,8 +114,8 @@ def test_attacks_in_a_file_and_in_the_browsers_store(page: Page, tmp_path: Path)
         "__proto__": {"ran": 1},
         "messages": [
             {"role": "user", "content": BATTERY},
-            {"role": "assistant", "content": BATTERY, "reasoning": BATTERY, "problem": {"kind": BATTERY, "detail": BATTERY}},
-            {"role": "assistant", "content": {"tag": "script"}, "calls": [{"name": BATTERY, "arguments": BATTERY}, None]},
+            {"role": "assistant", "content": BATTERY, "reasoning": BATTERY, "problem": {"kind": BATTERY}},
+            {"role": "assistant", "content": {"tag": "script"}, "calls": [{"name": BATTERY}, None]},
         ],
     }
     file = tmp_path / "chat.json"
@@ -136,7 +141,7 @@ def test_a_link_leaves_without_a_way_back(page: Page, server: Scripted) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "edge" / "server" / "page").glob("*.*")), ids=lambda path: path.name)
 def test_the_page_makes_no_markup_of_text_and_names_no_other_host(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    words = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "new Function", "setHTML")
+    words = ("nnerHTML", "outerHTML", "AdjacentHTML", "document.write", "DOMParser", "eval(", "Function(", "setHTML")
     assert [word for word in words if word in text] == []
     hosts = text.replace("http://www.w3.org/2000/svg", "").replace("https?://", "")
     assert "http://" not in hosts

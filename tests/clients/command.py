@@ -48,7 +48,8 @@ class Command:
     def statuses(self) -> dict[str, int]:
         """How many requests were answered by each HTTP status."""
         with self.client() as client:
-            counts = re.findall(r'^edge_requests_total{.*status="(\d+)"} (\S+)$', client.get("/metrics").text, re.MULTILINE)
+            text = client.get("/metrics").text
+        counts = re.findall(r'^edge_requests_total{.*status="(\d+)"} (\S+)$', text, re.MULTILINE)
         return {status: sum(int(float(count)) for one, count in counts if one == status) for status, _ in counts}
 
     def complaints(self) -> list[str]:

@@ -20,13 +20,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server of a model, which is started when it is first asked for."""
+    """A server of a model, which is started when it is first asked for: an embedded one, or NAME-tools."""
     with ExitStack() as stack:
         running: dict[str, Command] = {}
 
         def get(name: str) -> Command:
             if name not in running:
-                model = with_tools(tmp_path_factory.mktemp("checkpoint")) if name == "tiny-qwen-tools" else name
+                plain = name.removesuffix("-tools")
+                model = name if plain == name else with_tools(plain, tmp_path_factory.mktemp("checkpoint"))
                 running[name] = stack.enter_context(serving(model, home))
             return running[name]
 
@@ -38,7 +39,7 @@ def server(request: pytest.FixtureRequest, served: Served) -> Command:
     return served(request.param)
 
 
-@pytest.fixture(scope="session", params=["tiny-qwen-tools", "tiny-glm"])
+@pytest.fixture(scope="session", params=["tiny-qwen-tools", "tiny-glm-tools"])
 def caller(request: pytest.FixtureRequest, served: Served) -> Command:
     """A server of a model that can call functions."""
     return served(request.param)

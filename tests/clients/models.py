@@ -1,4 +1,4 @@
-"""A model that calls functions as Qwen's do: tiny-qwen with a chat template that knows tools."""
+"""The tiny models with chat templates that know tools: they call functions in the formats of Qwen and of GLM-4."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-TEMPLATE = """\
+QWEN = """\
 {%- if tools -%}
 <|im_start|>system
 You may call: {{ tools | tojson }}
@@ -25,13 +25,32 @@ A call is <tool_call>{"name": ..., "arguments": ...}</tool_call><|im_end|>
 <|im_start|>assistant
 {% endif -%}
 """
+GLM = """\
+[gMASK]<sop>
+{%- if tools -%}
+<|system|>
+You may call: {{ tools | tojson }}
+{%- endif -%}
+{%- for message in messages -%}
+<|{{ message.role }}|>
+{{ message.content }}
+{%- for call in message.tool_calls or [] %}
+{{ call.function.name }}
+{{ call.function.arguments | tojson }}
+{%- endfor -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+<|assistant|>
+{% endif -%}
+"""
+TEMPLATES = {"tiny-qwen": QWEN, "tiny-glm": GLM}
 
 
-def with_tools(folder: Path) -> Path:
+def with_tools(name: str, folder: Path) -> Path:
     """A checkpoint in ``folder``."""
-    checkpoint = folder / "tiny-qwen-tools"
-    shutil.copytree(str(files("edge.models") / "tiny-qwen"), checkpoint)
+    checkpoint = folder / f"{name}-tools"
+    shutil.copytree(str(files("edge.models") / name), checkpoint)
     path = checkpoint / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "chat_template": TEMPLATE}, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps({**config, "chat_template": TEMPLATES[name]}, ensure_ascii=False), encoding="utf-8")
     return checkpoint

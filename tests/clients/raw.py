@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any, BinaryIO
@@ -57,17 +57,13 @@ def ask(server: Command, data: bytes, *, end: bool = False) -> Answer | None:
 
 def send(connection: socket.socket, data: bytes) -> None:
     """A server need not read all of what it refuses."""
-    try:
+    with suppress(ConnectionError):
         connection.sendall(data)
-    except ConnectionError:
-        pass
 
 
 def end_sending(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
 
 
 def read_answer(file: BinaryIO, *, without_body: bool = False) -> Answer | None:

@@ -79,7 +79,8 @@ def test_in_the_middle_of_a_long_prompt_and_in_the_queue(tiny: Command):
 
 def test_embeddings_are_left(tiny: Command):
     with connected(tiny) as connection:
-        send(connection, post("/v1/embeddings", {"input": [f"The ticket office {index} " * 100 for index in range(60)]}))
+        texts = [f"The ticket office {index} " * 100 for index in range(60)]
+        send(connection, post("/v1/embeddings", {"input": texts}))
         tiny.wait_for("edge_slots_busy", 1)
     tiny.wait_idle()
     answer = ask(tiny, post("/v1/embeddings", {"input": "Hello"}))

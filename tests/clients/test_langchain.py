@@ -88,7 +88,7 @@ def test_logprobs(server: Command):
 
 @pytest.mark.parametrize("choice", ["any", "locate", "required"])
 def test_forced_tools(caller: Command, choice: str):
-    bound = chat(caller, max_tokens=160).bind_tools([locate], tool_choice=choice, parallel_tool_calls=False)
+    bound = chat(caller, max_tokens=600).bind_tools([locate], tool_choice=choice, parallel_tool_calls=False)
     answer = bound.invoke(QUESTION)
     (call,) = answer.tool_calls
     assert call["name"] == "locate" and call["args"]["place"] in ("office", "lift", "exit") and call["id"]
@@ -104,7 +104,7 @@ def test_tools_that_may_be_used_and_those_that_may_not(caller: Command):
 
 
 def test_the_result_of_a_tool_goes_back(caller: Command):
-    bound = chat(caller, max_tokens=160).bind_tools([locate], tool_choice="any", parallel_tool_calls=False)
+    bound = chat(caller, max_tokens=600).bind_tools([locate], tool_choice="any", parallel_tool_calls=False)
     asked = bound.invoke(QUESTION)
     assert isinstance(asked, AIMessage)
     result = locate.invoke(asked.tool_calls[0])
@@ -112,18 +112,24 @@ def test_the_result_of_a_tool_goes_back(caller: Command):
     assert chat(caller).invoke([*QUESTION, asked, result]).content is not None
 
 
-@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_output(caller: Command, method: Any):
-    if method == "json_mode":  # any object: it is told which in words, which so small a model does not follow
-        asked = chat(caller, max_tokens=300).with_structured_output(None, method=method, include_raw=True)
-        assert str(asked.invoke("A JSON object, please")["raw"].content).startswith("{")  # type: ignore[index]
-        return
-    place = chat(caller, max_tokens=160).with_structured_output(Place, method=method).invoke(QUESTION)
+    place = chat(caller, max_tokens=600).with_structured_output(Place, method=method).invoke(QUESTION)
     assert isinstance(place, Place)
 
 
+def test_json_mode(server: Command):
+    """Any object; so small a model may not come to its end."""
+    asked = chat(server, max_tokens=100).with_structured_output(None, method="json_mode", include_raw=True)
+    try:
+        content = asked.invoke("Please answer with a JSON object.")["raw"].content  # type: ignore[index]
+    except openai.LengthFinishReasonError as cut:
+        content = cut.completion.choices[0].message.content
+    assert str(content).lstrip().startswith("{")
+
+
 def test_a_dictionary_for_a_schema(server: Command):
-    asked = chat(server, max_tokens=160).with_structured_output(
+    asked = chat(server, max_tokens=600).with_structured_output(
         Place.model_json_schema(), method="json_schema", strict=True
     )
     assert Place.model_validate(asked.invoke(QUESTION))
@@ -150,7 +156,7 @@ def test_embeddings_of_another_tokenizers_tokens(server: Command, monkeypatch: p
     bytes_only = {bytes([value]): 50_000 + value for value in range(256)}
     encoding = tiktoken.Encoding("of bytes", pat_str=r"[\s\S]", mergeable_ranks=bytes_only, special_tokens={})
     monkeypatch.setattr(tiktoken, "encoding_for_model", lambda name: encoding)
-    with pytest.raises(openai.BadRequestError, match="send the text"):
+    with pytest.raises(openai.BadRequestError, match="send texts"):
         embeddings(server).embed_query("The ticket office")
 
 

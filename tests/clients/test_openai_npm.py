@@ -125,8 +125,8 @@ def test_logprobs(plain: dict[str, Any]):
     for one in content:
         assert one["logprob"] <= 0 and len(one["top_logprobs"]) == 3
         assert math.isclose(one["logprob"], max(top["logprob"] for top in one["top_logprobs"]))  # greedy
-    chunks = plain["logprobsStreamed"]
-    streamed = [one for chunk in chunks for part in chunk["choices"] for one in (part["logprobs"] or {}).get("content", [])]
+    parts = [choice["logprobs"] for chunk in plain["logprobsStreamed"] for choice in chunk["choices"]]
+    streamed = [one for part in parts if part for one in part["content"]]
     assert b"".join(bytes(one["bytes"]) for one in streamed) == data
     assert all(len(one["top_logprobs"]) == 2 for one in streamed)
 
@@ -184,7 +184,7 @@ REFUSALS = {
     "schema": ("BadRequestError", "invalid_schema", "response_format"),
     "noMessages": ("BadRequestError", "invalid_value", "messages"),
     "otherModel": ("NotFoundError", "model_not_found", None),
-    "tokens": ("BadRequestError", None, None),
+    "tokens": ("BadRequestError", None, "input"),
     "responses": ("NotFoundError", "not_found", None),
 }
 
@@ -203,7 +203,7 @@ def test_a_refusal_of_length_has_the_words_that_agents_look_for(plain: dict[str,
 
 
 def test_tokens_of_another_tokenizer_are_refused_with_a_hint(plain: dict[str, Any]):
-    assert "send the text" in plain["refusals"]["tokens"]["message"]
+    assert "send texts" in plain["refusals"]["tokens"]["message"]
 
 
 # --- function calls

@@ -41,8 +41,7 @@ def test_it_prints_an_answer(kind: str, text: str, served, npm: Path, tmp_path: 
         script.write_text(text, encoding="utf-8")
         command = ["node", script.name]
     where = npm if kind == "js" else tmp_path
-    done = subprocess.run(
-        command, cwd=where, env={**os.environ, "PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8", timeout=120
-    )
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=where, env=env, capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"\w+", done.stdout)) >= 3 and "error" not in done.stdout, done.stdout

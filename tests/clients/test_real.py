@@ -104,13 +104,14 @@ def test_a_function_is_called(client: openai.OpenAI, choice: Any):
 
 
 def test_the_result_of_a_function_is_used(client: openai.OpenAI):
-    """Whole turn: the call, its result, and an answer that tells of it."""
+    """The call, its result, and an answer that tells of it."""
     begun = asked("How is the weather in Paris?")
     forced: Any = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 120}
     message = client.chat.completions.create(**begun, **forced).choices[0].message
     assert message.tool_calls
-    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": '{"temperature": 31, "sky": "clear"}'}
-    begun["messages"] += [message.model_dump(exclude_none=True), result]
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": '{"temperature": 31}'}
+    question = {"role": "user", "content": "How warm is it there? Answer with a sentence."}
+    begun["messages"] += [message.model_dump(exclude_none=True), result, question]
     answer = client.chat.completions.create(**begun, tools=[WEATHER], tool_choice="none", max_tokens=80)
     assert "31" in (answer.choices[0].message.content or "")
 

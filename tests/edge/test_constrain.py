@@ -297,7 +297,7 @@ def test_after_thinking(model: Model, grammars: Grammars, end: Any) -> None:
     for token in [THINK, *model.tokenize("{ab </think 你ab"), *(end if isinstance(end, list) else model.tokenize(end))]:
         assert not constraint.may_stop and constraint.forced() == []
         now = allowed(constraint, model)
-        assert token in now and set(now) <= set(texts) and len(now) > 100  # bytes that make no character are missing
+        assert token in now and set(now) <= set(texts) and len(now) >= 64  # in 你 only the second half of the bytes
         constraint.accept(token)
     assert {model.token_bytes(token) for token in allowed(constraint, model)} == {b"\n", b"a", b"ab"}
     feed(constraint, model, "\n\n")

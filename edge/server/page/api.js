@@ -45,7 +45,10 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** Yields {queue}, {prefill: [done, all]}, {delta, finish} and {usage, timings}; throws a Problem. Aborting stops the server. */
+/**
+ * Yields {queue}, {prefill: [done, all]}, {delta, finish} and {usage, timings}; throws a Problem.
+ * Aborting stops the answer on the server.
+ */
 export async function* streamAnswer(body, key, signal) {
   const response = await post(body, key, signal);
   try {

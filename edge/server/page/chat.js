@@ -1,7 +1,8 @@
 // The talk with the model: which conversation is shown, and the one answer that may be on its way.
 
 import { streamAnswer, untilReady } from "./api.js";
-import { advanced, newAnswer, newConversation, requestMessages, withAnswer, withoutAnswer, withQuestion } from "./conversation.js";
+import { advanced, newAnswer, newConversation, requestMessages } from "./conversation.js";
+import { withAnswer, withoutAnswer, withQuestion } from "./conversation.js";
 import { problemOf, problemWords } from "./problem.js";
 import { word } from "./words.js";
 
@@ -48,7 +49,7 @@ export function createChat({ log, request, key, changed, keep, announce }) {
     keep(next);
     if (!shown) return;
     put(next);
-    announce(whole.problem ? problemWords(problem) : word("answerFinished", { text: view.spoken().slice(0, SPOKEN) }));
+    announce(endWords(whole, view.spoken()));
   }
 
   /** Asks until there is an answer, or a problem that neither waiting nor a key solves. */
@@ -70,7 +71,8 @@ export function createChat({ log, request, key, changed, keep, announce }) {
   /** One request; gives the problem, or null. */
   async function attempt(mine) {
     const { system, fields } = request();
-    const body = { ...fields, messages: requestMessages(mine.asked, system), stream: true, stream_options: { include_usage: true } };
+    const messages = requestMessages(mine.asked, system);
+    const body = { ...fields, messages, stream: true, stream_options: { include_usage: true } };
     const started = performance.now();
     const show = (progress) => mine.view.update(mine.answer, progress);
     mine.answer = newAnswer();
@@ -84,6 +86,12 @@ export function createChat({ log, request, key, changed, keep, announce }) {
     } catch (error) {
       return problemOf(error);
     }
+  }
+
+  function endWords({ problem, finish }, text) {
+    if (problem) return problemWords(problem);
+    if (finish === "stopped") return word("finishStopped");
+    return word("answerFinished", { text: text.slice(0, SPOKEN) });
   }
 
   return {
@@ -119,7 +127,9 @@ export function createChat({ log, request, key, changed, keep, announce }) {
     },
     /** Keeps the half answer when the page goes away. */
     leave() {
-      if (run) keep(withAnswer(run.asked, { ...run.answer, finish: "stopped" }));
+      if (!run) return;
+      keep(withAnswer(run.asked, { ...run.answer, finish: "stopped" }));
+      run.controller.abort("stopped"); // before the browser cuts it, which would be told as a problem
     },
     redraw() {
       log.forget();

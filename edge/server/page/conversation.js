@@ -1,6 +1,7 @@
 // A conversation: {id, title, changed, messages}. Pure functions; nothing here is changed in place.
 //
-// A question is {role: "user", content}; an answer {role: "assistant", content, reasoning, calls, finish, stats, problem}.
+// A question is {role: "user", content};
+// an answer {role: "assistant", content, reasoning, calls, finish, stats, problem}.
 
 const TITLE_LENGTH = 60;
 
@@ -35,7 +36,9 @@ export function titleOf(question) {
 
 /** As the API takes it. Thoughts are not sent back, nor an answer of which nothing came. */
 export function requestMessages(conversation, system) {
-  const said = conversation.messages.filter(({ content }) => content !== "").map(({ role, content }) => ({ role, content }));
+  const said = conversation.messages
+    .filter(({ content }) => content !== "")
+    .map(({ role, content }) => ({ role, content }));
   return system ? [{ role: "system", content: system }, ...said] : said;
 }
 

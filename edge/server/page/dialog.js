@@ -11,7 +11,8 @@ export function askText(title, label, value = "", type = "text") {
 }
 
 export async function askYes(question, yes) {
-  return (await ask(question, yes, (field) => Object.assign(field, { value: "yes", type: "hidden", required: false }))) !== null;
+  const hide = (field) => Object.assign(field, { value: "yes", type: "hidden", required: false });
+  return (await ask(question, yes, hide)) !== null;
 }
 
 function ask(title, accept, prepare) {

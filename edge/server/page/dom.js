@@ -1,8 +1,9 @@
 // Trees of nodes (a string, or {tag, attributes, children}) -> elements. The only maker of elements from model output.
 
-const TAGS = new Set(
-  "a blockquote br code del div em figure h3 h4 h5 h6 hr li ol p pre span strong table tbody td th thead tr ul".split(" "),
-);
+const TEXT_TAGS = ["a", "br", "code", "del", "em", "span", "strong"];
+const BLOCK_TAGS = ["blockquote", "div", "figure", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "ul"];
+const TABLE_TAGS = ["table", "tbody", "td", "th", "thead", "tr"];
+const TAGS = new Set([...TEXT_TAGS, ...BLOCK_TAGS, ...TABLE_TAGS]);
 const ATTRIBUTES = new Set(["class", "data-language", "dir", "href", "rel", "start", "target"]);
 
 export function build(node) {
@@ -41,7 +42,7 @@ function sameElement(one, other) {
   return one.tag !== undefined && one.tag === other.tag && attributes(one) === attributes(other);
 }
 
-/** An element of the page's own, such as h("button", {type: "button", onclick}, "Copy"); never for model output's tags. */
+/** An element of the page's own, such as h("button", {onclick}, "Copy"); what it is, no model has a say in. */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

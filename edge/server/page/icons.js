@@ -1,7 +1,6 @@
 // The page's icons: paths on a grid of 24 by 24, drawn as lines.
 
 const PATHS = {
-  close: "M6 6l12 12M18 6L6 18",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   delete: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
   down: "M12 5v14M6 13l6 6 6-6",

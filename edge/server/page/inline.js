@@ -12,7 +12,7 @@ const BACKTICKS = /`+/y;
 const ENTITY = /&(?:(\w{2,6})|#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6}));/y;
 const BRACKETED_LINK = /<((?:https?:\/\/|mailto:)[^\s<>]*)>/iy;
 const LINE_BREAK = /<br *\/?>/iy;
-const BARE_LINK = /https?:\/\/[\w\-.~:/?#@!$&'()*+,;=%]+/y; // ASCII only: Chinese punctuation ends an address
+const BARE_LINK = /https?:\/\/[\w\-.~:/?#@!$&'()*+,;=%]*/y; // ASCII only: Chinese punctuation ends an address
 const LINK_TARGET = /\(\s*(?:<([^<>\n]*)>|([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/y;
 const DELIMITERS = /\*+|_+|~+/y;
 
@@ -208,8 +208,10 @@ function paired(tokens) {
     if (!openings.has(mark + count)) openings.set(mark + count, []);
     return openings.get(mark + count);
   };
-  const nearest = (mark, counts) =>
-    counts.map((count) => waiting(mark, count)).reduce((best, stack) => ((stack.at(-1) ?? -1) > (best.at(-1) ?? -1) ? stack : best));
+  const nearest = (mark, counts) => {
+    const last = (stack) => stack.at(-1) ?? -1;
+    return counts.map((count) => waiting(mark, count)).sort((one, other) => last(other) - last(one))[0];
+  };
 
   const wrap = (token, stack, width) => {
     const index = stack.pop();

@@ -14,7 +14,10 @@ export function fillWelcome(welcome, title, kiosk, ask) {
   welcome.querySelector(".presets").replaceChildren(...buttons);
 }
 
-/** Calls `wipe` after `seconds` without a touch or a key, but not while `busy()`. Gives a function that starts the wait again. */
+/**
+ * Calls `wipe` after `seconds` without a touch or a key, but not while `busy()`.
+ * Gives a function that starts the wait again.
+ */
 export function wipeWhenIdle(seconds, busy, wipe) {
   let timer = 0;
   const restart = () => {

@@ -108,8 +108,8 @@ function quote(lines, index, depth) {
   let next = index;
   while (next < lines.length) {
     const marked = QUOTE.test(lines[next]);
-    const goesOn = inside.length > 0 && inside.at(-1).trim() !== "" && lines[next].trim() !== "" && !interrupts(lines, next);
-    if (!marked && !goesOn) break;
+    const inParagraph = inside.length > 0 && inside.at(-1).trim() !== "" && lines[next].trim() !== "";
+    if (!marked && !(inParagraph && !interrupts(lines, next))) break;
     inside.push(lines[next].replace(QUOTE, ""));
     next += 1;
   }
@@ -155,7 +155,8 @@ function list(lines, index, depth) {
 function listItem([first, ...rest], inner, loose, depth) {
   const marker = ITEM.exec(first)[0];
   const continued = rest.find((line) => line.trim() !== "" && indentOf(line) >= inner);
-  const width = Math.min(indentOf(marker.trimEnd()) + marker.trim().length + 1, continued ? indentOf(continued) : Infinity);
+  const own = indentOf(marker) + marker.trim().length + 1;
+  const width = continued ? Math.min(own, indentOf(continued)) : own;
   const content = first.slice(marker.length).replace(TASK, (_, done) => (done === " " ? "☐ " : "☑ "));
   const nodes = nodesOf([content, ...rest.map((line) => dedent(line, width))], depth + 1);
   const children = loose ? nodes : nodes.flatMap((node) => (node.tag === "p" ? node.children : [node]));

@@ -19,7 +19,7 @@ export function questionView(message, actions) {
   function edit() {
     const field = h("textarea", { value: message.content, rows: 3, "aria-label": word("editQuestion"), dir: "auto" });
     const cancel = h("button", { type: "button", className: "plain" }, word("cancel"));
-    const form = h("form", { className: "edit" }, field, cancel, h("button", { className: "main" }, word("send")));
+    const form = h("form", { className: "editing" }, field, cancel, h("button", { className: "main" }, word("send")));
     const close = () => {
       form.replaceWith(text, buttons);
       buttons.firstChild.focus();
@@ -54,7 +54,8 @@ export function answerView(actions) {
   const calls = h("div", { className: "calls" });
   const problem = h("div", { className: "problem", hidden: true });
   const buttons = h("div", { className: "actions" });
-  const element = h("li", { className: "message answer" }, hidden("answer"), status, thinking, body, calls, problem, buttons);
+  const parts = [hidden("answer"), status, thinking, body, calls, problem, buttons];
+  const element = h("li", { className: "message answer" }, ...parts);
   const showThoughts = markdownView(thoughts);
   const showBody = markdownView(body);
   let shownCalls = [];
@@ -103,8 +104,9 @@ function statusWords({ loading, prefill, queue }) {
 }
 
 function thinkingWords(answer, streams) {
-  if (answer.stats?.thinking !== undefined) return word("thinkingDone", { seconds: (answer.stats.thinking / 1000).toFixed(1) });
-  return streams ? word("thinkingNow") : word("thoughts");
+  const milliseconds = answer.stats?.thinking;
+  if (milliseconds === undefined) return streams ? word("thinkingNow") : word("thoughts");
+  return word("thinkingDone", { seconds: (milliseconds / 1000).toFixed(1) });
 }
 
 function callNodes(call) {
@@ -140,5 +142,6 @@ const hidden = (name) => h("h2", { className: "visually-hidden" }, word(name));
 
 function iconButton(name, onclick) {
   const label = word(name);
-  return h("button", { type: "button", className: `small ${name}`, title: label, "aria-label": label, onclick }, icon(name));
+  const properties = { type: "button", className: `small ${name}`, title: label, "aria-label": label, onclick };
+  return h("button", properties, icon(name));
 }

@@ -5,7 +5,8 @@ import { createComposer } from "./composer.js";
 import { newConversation } from "./conversation.js";
 import { readOptions, requestFields, wireSettings } from "./settings.js";
 import { createSidebar, wireDrawer } from "./sidebar.js";
-import { conversations, isConversationKey, keepConversation, openStore, readConversation, removeConversation } from "./store.js";
+import { conversations, isConversationKey, openStore } from "./store.js";
+import { keepConversation, readConversation, removeConversation } from "./store.js";
 import { chooseTheme } from "./theme.js";
 import { chooseLanguage, translate, word } from "./words.js";
 

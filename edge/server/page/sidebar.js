@@ -41,12 +41,14 @@ function row(conversation, current, actions) {
   const remove = button("delete", "delete", async () => {
     if (await askYes(word("deleteQuestion", conversation), word("delete"))) actions.remove(conversation);
   });
-  return h("li", { className: "current" }, open, rename, button("export", "exportFile", () => save(conversation)), remove);
+  const keep = button("export", "exportFile", () => save(conversation));
+  return h("li", { className: "current" }, open, rename, keep, remove);
 }
 
 function button(iconName, name, onclick) {
   const label = word(name);
-  return h("button", { type: "button", className: `small ${name}`, title: label, "aria-label": label, onclick }, icon(iconName));
+  const properties = { type: "button", className: `small ${name}`, title: label, "aria-label": label, onclick };
+  return h("button", properties, icon(iconName));
 }
 
 function save(conversation) {

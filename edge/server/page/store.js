@@ -1,4 +1,4 @@
-// What is kept in the browser: settings and one entry a conversation. Works, and forgets, where the browser keeps nothing.
+// What is kept in the browser: settings and one entry a conversation. Where the browser keeps nothing, this page does.
 
 import { conversationFrom } from "./conversation.js";
 

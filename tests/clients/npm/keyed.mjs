@@ -10,7 +10,7 @@ export const cases = {
 
   wrong: (client) => refusal(client.withOptions({ apiKey: "sk-wrong" }).chat.completions.create(base)),
 
-  none: (client) => refusal(client.withOptions({ apiKey: "" }).chat.completions.create(base)),
+  none: (client) => refusal(client.chat.completions.create(base, { headers: { Authorization: null } })),
 
   busy: async (client) => {
     const long = { model: "any", prompt: "The ticket office", max_tokens: 1500, ignore_eos: true, stream: true };

@@ -69,13 +69,13 @@ export const cases = {
 
   structured: async (client) => {
     const format = zodResponseFormat(Place, "place");
-    const answer = await client.chat.completions.parse({ ...base, max_tokens: 120, response_format: format });
+    const answer = await client.chat.completions.parse({ ...base, max_tokens: 600, response_format: format });
     return { parsed: answer.choices[0].message.parsed, reason: answer.choices[0].finish_reason };
   },
 
   structuredStreamed: async (client) => {
     const format = zodResponseFormat(Place, "place");
-    const runner = client.chat.completions.stream({ ...base, max_tokens: 120, response_format: format });
+    const runner = client.chat.completions.stream({ ...base, max_tokens: 600, response_format: format });
     const final = await runner.finalChatCompletion();
     return { parsed: final.choices[0].message.parsed, reason: final.choices[0].finish_reason };
   },

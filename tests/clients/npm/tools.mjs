@@ -19,7 +19,7 @@ const locate = {
   },
 };
 const now = { type: "function", function: { name: "now", description: "The time" } };
-const base = { model: "any", messages: question, temperature: 0, max_tokens: 160, tools: [locate, now] };
+const base = { model: "any", messages: question, temperature: 0, max_tokens: 600, tools: [locate, now] };
 const named = { type: "function", function: { name: "locate" } };
 const timeOnly = { type: "function", function: { name: "now" } };
 

@@ -283,7 +283,7 @@ def test_nothing_is_constrained_where_nothing_was_asked_for() -> None:
     ("name", "tools", "choice", "message"),
     [
         ("qwen3", TWO, "h", "no function is 'h'"),
-        ("qwen3", [], "required", "no function to call"),
+        ("qwen3", [], "required", "there are no functions"),
         ("plain", TWO, "required", "not known to call"),
         ("qwen3", [tool("f"), tool("bad", a={"type": "intt"})], "required", "'bad' are refused at $.properties.a.type"),
         ("qwen3-coder", [tool("bad", a={"type": "string", "pattern": "(a"})], "required", "'bad' are refused at"),
@@ -376,6 +376,19 @@ def test_calls_come_after_the_thoughts(model: Model, grammars: Grammars) -> None
         assert accepts(constraint, model, "</think>\n\n")
         assert constraint.may_stop == (choice == "auto")
         assert accepts(constraint, model, hermes("{}", name="g")) and constraint.may_stop
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_calls_come_after_thoughts_that_may_come(model: Model, grammars: Grammars, parallel: bool) -> None:
+    """What a model that thinks wrote about calls in its thoughts was taken for the beginning of one."""
+    strict = [tool("g", strict=True)]
+    constraint = constrained(grammars, "qwen3", strict, "auto", parallel)
+    assert accepts(constraint, model, "\n<thi") and constraint.may_stop
+    assert accepts(constraint, model, "nk>I could write <tool_call> or 你好 {")
+    assert not constraint.may_stop
+    assert accepts(constraint, model, "</think>\n\n") and constraint.may_stop
+    assert accepts(constraint, model, hermes("{}", name="g")) and constraint.may_stop
+    assert constraint.finished != parallel
 
 
 def test_json_is_read_among_python() -> None:

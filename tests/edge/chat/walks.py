@@ -38,21 +38,22 @@ def walk(constraint: Constraint, model: Model, seed: int, limit: int = 3000) -> 
         assert tokens
         ends = [token for token in tokens if model.is_eog(token)]
         assert bool(ends) == constraint.may_stop
-        if ends and (len(ends) == len(tokens) or rng.random() < 0.3):
+        if ends and (len(ends) == len(tokens) or rng.random() < 0.5):
             constraint.accept(ends[0])
             return data.decode("utf-8")
-        known, pushes = set(tokens), progress(data)
-        pushed = [token for text in pushes if (token := by_text.get(text)) in known]
-        token = rng.choice(pushed[-1:] if pushed and rng.random() < 0.8 else [one for one in tokens if one not in ends])
+        known = set(tokens)
+        pushes = [(size, by_text[text]) for size, text in progress(data) if by_text.get(text) in known]
+        farthest = [token for size, token in pushes if size == max(pushes)[0]]
+        token = rng.choice(farthest if pushes and rng.random() < 0.9 else [one for one in tokens if one not in ends])
         constraint.accept(token)
         data += model.token_bytes(token)
     raise AssertionError(f"no end: {data[:500]!r}")
 
 
-def progress(data: bytes) -> list[bytes]:
-    """What would begin a target after ``data``, or go on with one; what gets farthest comes last."""
+def progress(data: bytes) -> list[tuple[int, bytes]]:
+    """What would begin a target after ``data``, or go on with one, and how much of it there would be then."""
     found = []
     for target in TARGETS:
         begun = max(size for size in range(len(target)) if data.endswith(target[:size]))
         found += [(end, target[begun:end]) for end in range(begun + 1, len(target) + 1)]
-    return [text for _, text in sorted(found)]
+    return found

@@ -33,6 +33,9 @@ TEMPLATE = (
 FIM = {270: "<|fim_prefix|>", 271: "<|fim_suffix|>", 272: "<|fim_middle|>"}
 
 
+ASCII = {"logit_bias": {str(token): -100 for token in [*range(128, 256), 260]}}  # no parts of characters
+
+
 def speaker(path: Path) -> Path:
     """Random weights, a token for each byte, and a template with thoughts and tools; it fills in, too."""
     tokens, types = tiny_gguf.vocabulary()

@@ -42,7 +42,7 @@ def test_19_tokens_make_up_the_content(client: httpx.Client) -> None:
 
 
 def test_19_openais_client_reads_them(sdk: openai.OpenAI) -> None:
-    made = sdk.chat.completions.create(model="x", top_logprobs=2, **BODY)  # type: ignore[call-overload]
+    made = sdk.chat.completions.create(model="x", top_logprobs=2, **BODY)
     logprobs = made.choices[0].logprobs
     assert logprobs and logprobs.content and len(logprobs.content[0].top_logprobs) == 2
     with sdk.chat.completions.stream(model="x", **{**BODY, "max_tokens": 60}) as parts:
@@ -114,7 +114,7 @@ def test_19_the_older_shape(client: httpx.Client, sdk: openai.OpenAI) -> None:
     parts = [one["logprobs"] for one in choices_of(chunks) if one["logprobs"]]
     for name in ("tokens", "text_offset"):
         assert [value for part in parts for value in part[name]] == logprobs[name]
-    made = sdk.completions.create(model="x", **body)  # type: ignore[call-overload]
+    made = sdk.completions.create(model="x", **body)
     assert made.choices[0].logprobs.tokens == logprobs["tokens"]
 
 

@@ -30,8 +30,8 @@ def test_a_text_is_continued(served: Served, client: httpx.Client, sdk: openai.O
     assert choice.keys() == {"index", "text", "logprobs", "finish_reason"} and choice["logprobs"] is None
     assert choice["finish_reason"] in ("stop", "length")
     assert written(stream(client, TEXT, BODY)) == expected.text
-    assert sdk.completions.create(model="x", **BODY).choices[0].text == expected.text  # type: ignore[call-overload]
-    chunks = sdk.completions.create(model="x", stream=True, **BODY)  # type: ignore[call-overload]
+    assert sdk.completions.create(model="x", **BODY).choices[0].text == expected.text
+    chunks = sdk.completions.create(model="x", stream=True, **BODY)
     assert "".join(chunk.choices[0].text for chunk in chunks) == expected.text
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.edge.server.running import CHAT, HELLO, Served, ask, choices_of, error_of, joined, stream
-from tests.edge.server.saying import saying, watching
+from tests.edge.server.saying import ASCII, saying, watching
 
 THOUGHT = "<think>\nso be it\n</think>\n\nyes"
 SCHEMA = {
@@ -35,9 +35,9 @@ def message_of(answer: Any) -> Any:
 def test_16_thoughts_are_no_content(speaker: Served, told: httpx.Client, told_sdk: openai.OpenAI) -> None:
     with saying(speaker.engine, THOUGHT, pause=0.001):
         answer, chunks = ask(told, {"messages": HELLO}), stream(told, CHAT, {"messages": HELLO})
-        made = told_sdk.chat.completions.create(model="x", messages=HELLO)  # type: ignore[arg-type]
+        made = told_sdk.chat.completions.create(model="x", messages=HELLO)
     assert message_of(answer)["content"] == joined(chunks) == made.choices[0].message.content == "yes"
-    thoughts = made.choices[0].message.reasoning_content  # type: ignore[attr-defined]
+    thoughts = made.choices[0].message.reasoning_content
     assert message_of(answer)["reasoning_content"] == joined(chunks, "reasoning_content") == thoughts == "so be it"
     fields = [one["delta"].keys() for one in choices_of(chunks)[1:]]
     assert all(len(names) <= 1 for names in fields), "a delta is of one or the other"
@@ -68,14 +68,16 @@ def test_thinking_can_be_turned_off(speaker: Served, told: httpx.Client, body: d
 
 
 def test_a_budget_for_thoughts(told: httpx.Client) -> None:
-    body = {"messages": HELLO, "thinking_budget": 3, "max_tokens": 40, "grammar": 'root ::= "yes"'}
-    message = message_of(ask(told, body))
-    assert message["content"] == "yes" and len(message.get("reasoning_content", "")) <= 40
+    for budget in (0, 3):
+        body = {"messages": HELLO, "thinking_budget": budget, "max_tokens": 40, "grammar": 'root ::= "yes"', **ASCII}
+        answer = ask(told, body)
+        assert message_of(answer)["content"] == "yes"
+        assert answer["usage"]["completion_tokens"] <= budget + len("\n") + 1 + len("\n\nyes")
 
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_25_the_form_begins_behind_the_thoughts(told: httpx.Client, streams: bool) -> None:
-    body = {"messages": HELLO, "response_format": FORM, "thinking_budget": 5, "seed": 1}
+    body = {"messages": HELLO, "response_format": FORM, "thinking_budget": 5, "seed": 1, **ASCII}
     text = joined(stream(told, CHAT, body)) if streams else message_of(ask(told, body))["content"]
     Form.model_validate(json.loads(text))
     assert "<think>" not in text
@@ -92,7 +94,7 @@ def test_25_a_schema_is_kept(client: httpx.Client, sdk: openai.OpenAI) -> None:
     body = {"messages": HELLO, "response_format": FORM, "seed": 3}
     Form.model_validate_json(message_of(ask(client, body))["content"])
     Form.model_validate_json(joined(stream(client, CHAT, body)))
-    parsed = sdk.chat.completions.parse(model="x", messages=HELLO, response_format=Form)  # type: ignore[arg-type]
+    parsed = sdk.chat.completions.parse(model="x", messages=HELLO, response_format=Form)
     assert isinstance(parsed.choices[0].message.parsed, Form)
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.edge.server.running import CHAT, HELLO, Served, ask, choices_of, error_of, joined, stream
-from tests.edge.server.saying import saying, watching
+from tests.edge.server.saying import ASCII, saying, watching
 
 
 def tool(name: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def test_14_no_calls_are_no_list(speaker: Served, told: httpx.Client) -> None:
 def test_openais_client_reads_calls(speaker: Served, told_sdk: openai.OpenAI) -> None:
     strict = tool("weather", {"city": {"type": "string"}}, strict=True)
     with saying(speaker.engine, OSLO):
-        made = told_sdk.chat.completions.create(model="x", messages=HELLO, tools=[strict])  # type: ignore[call-overload]
+        made = told_sdk.chat.completions.create(model="x", messages=HELLO, tools=[strict])
         (call,) = made.choices[0].message.tool_calls
-        with told_sdk.chat.completions.stream(model="x", messages=HELLO, tools=[strict]) as parts:  # type: ignore[arg-type]
+        with told_sdk.chat.completions.stream(model="x", messages=HELLO, tools=[strict]) as parts:
             final = parts.get_final_completion()
     assert final.choices[0].finish_reason == "tool_calls" and final.choices[0].message.tool_calls
     streamed = final.choices[0].message.tool_calls[0]
@@ -224,12 +224,12 @@ def test_26_a_named_function(told: httpx.Client, told_sdk: openai.OpenAI, name: 
     choice = {"type": "function", "function": {"name": name}}
     body = {**DEMAND, "tool_choice": choice, "parallel_tool_calls": False}
     check(ask(told, body), stream(told, CHAT, body), {name}, 1)
-    made = told_sdk.chat.completions.create(**body)  # type: ignore[call-overload]
+    made = told_sdk.chat.completions.create(**body)
     assert [call.function.name for call in made.choices[0].message.tool_calls] == [name]
 
 
 def test_26_a_call_is_demanded_behind_the_thoughts(told: httpx.Client) -> None:
-    body = {**BODY, "tool_choice": "required", "parallel_tool_calls": False, "thinking_budget": 3, "seed": 2}
+    body = {**BODY, **ASCII, "tool_choice": "required", "parallel_tool_calls": False, "thinking_budget": 3, "seed": 2}
     answer = ask(told, body)
     check(answer, stream(told, CHAT, body), {"weather", "now"}, 1)
 
