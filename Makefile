@@ -24,7 +24,7 @@ help:
 	@echo "make plan       MODEL=qwen2.5-7b: which level fits this machine and how fast it will be, before any download"
 	@echo "make bench      MODEL=qwen2.5-7b: speed, memory and quality of every level that is here (QUANT=Q4_0: of that)"
 	@echo "make tune       MODEL=qwen2.5-7b: find the settings that it likes on this machine"
-	@echo "make serve      MODEL=qwen2.5-7b: an OpenAI-compatible server and a chat page at http://127.0.0.1:8080"
+	@echo "make serve      MODEL=qwen2.5-7b: an OpenAI-compatible server and a chat page, on this machine only"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"

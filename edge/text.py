@@ -30,11 +30,9 @@ class Utf8Stream:
         """Return the characters that ``data`` completes, possibly none."""
         return self._decoder.decode(data)
 
-    def finish(self) -> str:
-        """End the stream: a character left incomplete comes out as U+FFFD. The stream may be used again."""
-        rest = self._decoder.decode(b"", final=True)
+    def finish(self) -> None:
+        """End the stream: of a character that is left incomplete nothing is shown. The stream may be used again."""
         self._decoder.reset()
-        return rest
 
 
 @dataclass(slots=True)
@@ -150,7 +148,8 @@ class TextStream:
 
     def finish(self) -> str:
         """End the text and return its rest. ``stopped`` may change here, for the last time."""
-        return self._stops.feed(self._characters.finish()) + self._stops.finish()
+        self._characters.finish()
+        return self._stops.finish()
 
 
 DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

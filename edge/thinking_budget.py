@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ class ThinkingBudget:
         self._left, self._closing, self._token_bytes, self._inner = budget, list(closing), token_bytes, inner
         self._thinking: bool | None = True if inside else None  # None: not known yet
         self._text = b""  # as far back as a tag may begin
+        self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def mask(self, logits: np.ndarray) -> None:
         if self._inner is not None:
@@ -46,7 +48,9 @@ class ThinkingBudget:
         if self._thinking is False:
             return
         self._left -= 1
-        self._text += self._token_bytes(token)
+        data = self._token_bytes(token)
+        self._text += data
+        self._characters.decode(data)
         if self._thinking is None:
             begun = self._text.lstrip()
             if begun.startswith(OPEN.encode()):
@@ -65,4 +69,5 @@ class ThinkingBudget:
 
     @property
     def _over(self) -> bool:
-        return self._thinking is True and self._left <= 0
+        within_character = bool(self._characters.getstate()[0])
+        return self._thinking is True and self._left <= 0 and not within_character

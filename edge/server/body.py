@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, NoReturn, TypeVar
 
@@ -14,6 +15,7 @@ from edge.wire.fields import WireError
 
 B = TypeVar("B", bound=BaseModel)
 REF = "#/components/schemas/{model}"
+LARGE = 1 << 18  # bytes: while so many are read, others are answered
 DEEPEST = 64  # levels of a body; a schema or a tool's arguments have fewer
 
 
@@ -21,7 +23,10 @@ def read(kind: type[B]) -> Any:
     """A dependency: the body as ``kind``. Raises WireError, pydantic's ValidationError."""
 
     async def body(request: Request) -> B:
-        return kind.model_validate(parse(await request.body()))
+        data = await request.body()
+        if len(data) > LARGE:
+            return await asyncio.to_thread(lambda: kind.model_validate(parse(data)))
+        return kind.model_validate(parse(data))
 
     return Depends(body)
 

@@ -53,6 +53,8 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> Fault | None:
         if not self._is_own(headers.get("host", "")):
             return Fault(403, "this server is not called so; name it with --allow-host", "unknown_host")
+        if "content-length" in headers and "transfer-encoding" in headers:  # readers disagree where its body ends
+            return Fault(400, "a body has a length or comes in chunks, not both", "invalid_request", headers=CLOSE)
         key = key_of(headers)
         if self._keys and not is_public(scope["path"]) and not self._knows(key):
             return Fault(401, "a key is needed" if not key else "the key is not known", "invalid_api_key")
@@ -61,10 +63,8 @@ class Guard:
             content = headers.get("content-type", "").partition(";")[0].strip().lower()
             if content != "application/json":
                 return Fault(415, "a body is JSON, as content type application/json", "invalid_content_type")
-            length = headers.get("content-length")
-            if length and "transfer-encoding" in headers:  # readers of HTTP disagree where its body ends
-                return Fault(400, "a body has a length or comes in chunks, not both", "invalid_request", headers=CLOSE)
-            if length and length.isdecimal() and int(length) > MOST_BODY:
+            length = headers.get("content-length", "0")
+            if length.isdecimal() and int(length) > MOST_BODY:
                 return too_large()
         return None
 

@@ -80,7 +80,7 @@ async def embeddings(request: Request, body: Annotated[EmbeddingRequest, read(Em
         data, read_tokens = [], 0
         with serving.gate.enter():
             for index, text in enumerate(inputs):
-                tokens = engine.model.tokenize(text, add_special=True)
+                tokens = await asyncio.to_thread(engine.model.tokenize, text, add_special=True)
                 vector = await serving.embedder.vector(tokens)
                 data.append(embedding_json(index, vector, body.encoding_format))
                 read_tokens += len(tokens)
@@ -110,7 +110,9 @@ async def detokenize(request: Request, body: Annotated[DetokenizeRequest, read(D
     body.check()
     model = serving_of(request).engine.model
     try:
-        data = b"".join(model.token_bytes(token, special=True) for token in body.tokens)
+        data = await asyncio.to_thread(
+            lambda: b"".join(model.token_bytes(token, special=True) for token in body.tokens)
+        )
     except ModelError as error:
         raise WireError(error.message, "tokens") from error
     return JSONResponse({"content": data.decode("utf-8", "replace")})

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edge.constrain import ConstraintSpec
 from edge.wire.fields import Body, Flag, Sampled, Text, Whole, WireError
-from edge.wire.messages import Message, for_template
+from edge.wire.messages import Messages, for_template
 
 SIDE_TASK = "### Task:"  # how chat pages begin the requests for a title, tags or follow-up questions
 
@@ -60,7 +60,7 @@ class ChatRequest(Sampled):
         "moderation": "there is none",
     }
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
     max_completion_tokens: Whole | None = Field(None, ge=1)
     logprobs: Flag = False
     top_logprobs: Whole | None = Field(None, ge=0, le=20)

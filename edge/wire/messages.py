@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.wire.fields import Body, Text, WireError
+
+MOST_MESSAGES = 1 << 15  # no context holds more; rendering them takes long
 
 
 class Part(BaseModel):
@@ -40,6 +42,9 @@ class Message(Body):
     tool_call_id: Text | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
 
 
 def for_template(messages: Sequence[Message]) -> list[dict[str, Any]]:

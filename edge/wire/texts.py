@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edge.wire.chat import Tool
 from edge.wire.fields import Body, Flag, Sampled, Text, Whole, WireError
-from edge.wire.messages import Message
+from edge.wire.messages import Messages
 
 MOST_PROMPTS = 64
 MOST_INPUTS = 2048
@@ -111,7 +111,7 @@ class DetokenizeRequest(Body):
 
 
 class TemplateRequest(Body):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
     tools: list[Tool] = []
     chat_template_kwargs: dict[str, Any] = {}
     add_generation_prompt: Flag = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import select
 from typing import Any
 
 import pytest
 
 from tests.clients.command import Command
-from tests.clients.raw import Answer, ask, check_refused, post, request
+from tests.clients.raw import Answer, ask, check_refused, connected, post, read_answer, request, send
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -204,3 +205,23 @@ GRAMMARS = (
 @pytest.mark.parametrize("grammar", GRAMMARS)
 def test_odd_grammars(tiny: Command, grammar: str):
     check_fair(ask(tiny, post(CHAT, {"messages": MESSAGES, "max_tokens": 4, "grammar": grammar})))
+
+
+def test_more_messages_than_any_context_holds(tiny: Command):
+    """Half a million of them took twenty seconds to render, and a place meanwhile."""
+    answer = ask(tiny, post(CHAT, {"messages": MESSAGES * 40_000, "max_tokens": 1}))
+    check_refused(answer, 400)
+    assert answer is not None and answer.json()["error"]["param"] == "messages"
+
+
+def test_others_are_answered_while_a_large_body_is_worked_on(tiny: Command):
+    """Everything stood still for as long as it took to put two million tokens together."""
+    meanwhile = 0
+    with connected(tiny) as connection, connection.makefile("rb") as file:
+        send(connection, post("/detokenize", {"tokens": [1] * 2_000_000}))
+        while not select.select([connection], [], [], 0)[0]:
+            answer = ask(tiny, request("GET", "/v1/models"))
+            assert answer is not None and answer.status == 200
+            meanwhile += 1
+        answer = read_answer(file)
+    assert answer is not None and answer.status == 200 and meanwhile > 5

@@ -83,6 +83,7 @@ REFUSED = {
     "length of 5,000 digits": POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n" + BODY,
     "length of 20 digits": POST + b"Content-Length: " + b"9" * 20 + b"\r\n\r\n" + BODY,
     "length and chunks": CHUNKED.replace(HOST, HOST + b"Content-Length: 16\r\n") + b"10\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "length and chunks of a GET": GET + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunks twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + BODY,
     "unknown coding": POST + b"Transfer-Encoding: gzip\r\n\r\n" + BODY,
     "chunks within a coding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + BODY,

@@ -14,19 +14,20 @@ def test_a_character_in_pieces_comes_out_whole() -> None:
     """Chinese and emoji arrive as bytes of several tokens: half a character on the screen was the bug."""
     stream = Utf8Stream()
     assert [stream.feed(bytes([byte])) for byte in "你😀".encode()] == ["", "", "你", "", "", "", "😀"]
-    assert stream.finish() == ""
+    stream.finish()
 
 
-def test_what_stays_incomplete_is_shown_at_the_end() -> None:
+def test_what_stays_incomplete_is_not_shown() -> None:
+    """An answer cut at its limit ended with a replacement character."""
     stream = Utf8Stream()
     assert stream.feed("好".encode()[:2]) == ""
-    assert stream.finish() == "\ufffd"
-    assert stream.feed(b"a") + stream.finish() == "a"
+    stream.finish()
+    assert stream.feed(b"a") == "a"
 
 
 def test_invalid_bytes_are_replaced_and_do_not_swallow_the_next_character() -> None:
     stream = Utf8Stream()
-    assert stream.feed(b"\xe4\xbdA") + stream.finish() == "\ufffdA"
+    assert stream.feed(b"\xe4\xbdA") == "\ufffdA"
     assert stream.feed(b"\xff") == "\ufffd"
 
 
@@ -34,8 +35,9 @@ def test_invalid_bytes_are_replaced_and_do_not_swallow_the_next_character() -> N
 def test_pieces_do_not_matter(data: bytes, cuts: list[int]) -> None:
     stream = Utf8Stream()
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    text = "".join(stream.feed(data[a:b]) for a, b in pairwise(edges)) + stream.finish()
-    assert text == data.decode("utf-8", "replace")
+    text = "".join(stream.feed(data[a:b]) for a, b in pairwise(edges))
+    whole = data.decode("utf-8", "replace")
+    assert text == whole or text + "\ufffd" == whole  # the end may be the beginning of a character
 
 
 # Few letters, so that stop strings often overlap; of two, three and four bytes, so that characters are split.
@@ -100,7 +102,7 @@ def test_a_stop_string_inside_a_longer_one_waits_for_it() -> None:
 def test_what_was_held_back_is_text_after_all() -> None:
     stream = TextStream(["</s>"])
     assert stream.feed(b"a </s" + "你".encode()[:1]) == "a "
-    assert stream.finish() == "</s\ufffd"
+    assert stream.finish() == "</s"
     assert stream.stopped is None
 
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from edge.server import job
+from edge.server.stream import KEEP_ALIVE
 from tests.edge.server.running import (
     CHAT,
     HELLO,
@@ -60,15 +61,13 @@ def test_01_each_event_is_sent_at_once(served: Served, client: httpx.Client) -> 
         assert joined(events(lines)) == "hello"
 
 
-@pytest.mark.parametrize("path", [CHAT])
-def test_02_comments_while_nothing_comes(
-    served: Served, client: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert job.QUIET <= 15
+def test_02_comments_while_nothing_comes(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(job.QUIET, KEEP_ALIVE) <= 15
     monkeypatch.setattr(job, "QUIET", 0.02)
+    monkeypatch.setattr("edge.server.stream.KEEP_ALIVE", 1000)
     with (
         saying(served.engine, "hello", pause=None) as go,
-        client.stream("POST", path, json={**BODY, "stream": True}) as answer,
+        client.stream("POST", CHAT, json={**BODY, "stream": True}) as answer,
     ):
         lines = answer.iter_lines()
         comments = list(itertools.islice((line for line in lines if line.startswith(":")), 3))
@@ -77,6 +76,21 @@ def test_02_comments_while_nothing_comes(
     assert all(re.fullmatch(r":( queue \d+| prefill \d+/\d+)?", comment) for comment in comments)
     assert joined(events(rest)) == "hello" and rest[-2] == "data: [DONE]"
     assert not any(line.startswith(("id:", "event:", "retry:")) for line in rest)
+
+
+def test_02_comments_while_a_call_is_written(
+    speaker: Served, told: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told when it is whole; tokens came, but no words."""
+    monkeypatch.setattr("edge.server.stream.KEEP_ALIVE", 0.05)
+    tool = {"type": "function", "function": {"name": "f"}}
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    with (
+        saying(speaker.engine, call, pause=0.01),
+        told.stream("POST", CHAT, json={"messages": HELLO, "tools": [tool], "stream": True}) as answer,
+    ):
+        lines = list(answer.iter_lines())
+    assert ":" in lines and choices_of(events(lines))[-1]["finish_reason"] == "tool_calls"
 
 
 def test_02_a_client_reads_over_comments(told_sdk: openai.OpenAI, speaker: Served, monkeypatch: Any) -> None:

@@ -220,6 +220,16 @@ def test_29_a_large_body_of_unknown_length(client: httpx.Client, monkeypatch: py
     assert error_of(answer, 413)["code"] == "too_large"
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_body_of_two_lengths(served: Served, method: str) -> None:
+    """A proxy before us may see another end of it, and what follows as the next request."""
+    with served.connect() as raw:
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        raw.sendall(head_of(5).replace(b"POST", method.encode()).removesuffix(b"\r\n") + chunked)
+        answer = received(raw)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_slow_body(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
     with served.connect() as raw:
