@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import Progress
 
+from convert.errors import EdgeError
 from edge.answer import Delta, Reader, Result
 from edge.engine import engine as core
 from edge.engine.types import Event, rate
@@ -61,13 +62,22 @@ class Answers:
     ) -> None:
         """``events``: each with the number of its reader."""
         self.readers, self._handles, self._events = readers, handles, events
+        self._error: EdgeError | None = None
 
     async def read(self) -> list[tuple[int, Delta]]:
         """What came since, each with the number of its answer: at least one event of the engine, which may add nothing.
         May be cancelled and repeated. Raises the error that ended one of the requests."""
+        if self._error is not None:
+            raise self._error
         deltas = self._feed(*await self._events.get())
         while not self._events.empty():
-            deltas += self._feed(*self._events.get_nowait())
+            try:
+                deltas += self._feed(*self._events.get_nowait())
+            except EdgeError as error:
+                if not deltas:
+                    raise
+                self._error = error  # once what came before it is told
+                break
         return deltas
 
     def _feed(self, index: int, event: Event) -> list[tuple[int, Delta]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp
 
 import edge
 from convert.errors import EdgeError
+from edge.engine.types import ContextLengthError
 from edge.server import chat_route, model_route, page_route, text_route
 from edge.server.body import describe
 from edge.server.errors import fault_of, fault_of_field, fault_of_status
@@ -35,6 +37,8 @@ BODIES: list[Any] = [
     DetokenizeRequest,
     TemplateRequest,
 ]
+
+PROMPT_FIELDS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
 
 
 def make_app(serving: Serving, on_failure: Callable[[], None]) -> ASGIApp:
@@ -68,7 +72,10 @@ def handle_errors(app: FastAPI, serving: Serving) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         if isinstance(error, EdgeError):  # others come by the watch, too
             serving.note(error)
-        return respond(fault_of(error))
+        fault = fault_of(error)
+        if isinstance(error, ContextLengthError):
+            fault = dataclasses.replace(fault, param=PROMPT_FIELDS.get(request.url.path))
+        return respond(fault)
 
     async def wrong_field(request: Request, error: Exception) -> Response:
         assert isinstance(error, ValidationError)

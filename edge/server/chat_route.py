@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from edge.json_schema import ConstraintError
 from edge.prepare import Prepared
 from edge.server.body import read, takes
 from edge.server.errors import fault_of
@@ -16,7 +17,8 @@ from edge.server.job import Job
 from edge.server.serving import Serving, serving_of
 from edge.server.stream import EventStream, answered
 from edge.wire.answers import ChatChunks, Head, chat_choice, event, head, timings_json, usage
-from edge.wire.chat import ChatCall, ChatRequest, chat_call
+from edge.wire.chat import ChatCall, ChatRequest, chat_call, form_field
+from edge.wire.fields import WireError
 from edge.wire.logprobs import chat_logprobs
 
 router = APIRouter()
@@ -51,16 +53,19 @@ def preparer(serving: Serving, body: ChatRequest, call: ChatCall, request: Reque
     engine, client = serving.engine, request.scope["client_name"]
 
     def prepare(choice: int) -> Prepared:
-        return engine.prepare_chat(
-            call.messages,
-            tools=call.tools,
-            tool_choice=call.tool_choice,
-            parallel=call.parallel,
-            variables=call.variables,
-            seed=body.seed_of(choice),
-            client=client,
-            **call.options,
-        )
+        try:
+            return engine.prepare_chat(
+                call.messages,
+                tools=call.tools,
+                tool_choice=call.tool_choice,
+                parallel=call.parallel,
+                variables=call.variables,
+                seed=body.seed_of(choice),
+                client=client,
+                **call.options,
+            )
+        except ConstraintError as error:
+            raise WireError(str(error), form_field(body), "invalid_schema") from error
 
     return prepare
 

@@ -84,9 +84,9 @@ def fault_of(error: Exception) -> Fault:
                 f"it exceeds the available context size."
             )
             more = {"n_prompt_tokens": n_prompt, "n_ctx": n_ctx}
-            return Fault(400, message, "context_length_exceeded", "messages", more)
+            return Fault(400, message, "context_length_exceeded", more=more)
         case ConstraintError():
-            return Fault(400, str(error), "invalid_schema", "response_format")
+            return Fault(400, str(error), "invalid_schema")
         case TemplateError() | StopStringError() | SamplingError() | RequestError():
             return Fault(400, str(error))
         case Busy(seconds=seconds):

@@ -124,6 +124,13 @@ def wanted_form(body: ChatRequest) -> ConstraintSpec | None:
     return ConstraintSpec("json_schema", wanted.json_schema.form)
 
 
+def form_field(body: ChatRequest) -> str:
+    """The field that asks for a form of the answer."""
+    if body.grammar is not None:
+        return "grammar"
+    return "tools" if body.response_format is None or body.response_format.type == "text" else "response_format"
+
+
 def offered(body: ChatRequest) -> tuple[list[dict[str, Any]] | None, str]:
     """The tools as templates take them, and ``auto``, ``none``, ``required`` or the name of one. None: no tools."""
     names = [tool.function.name for tool in body.tools]

@@ -16,7 +16,16 @@ Text = Annotated[str, Field(strict=True)]
 
 MOST_CHOICES = 16
 HARMLESS = frozenset(
-    ("user", "store", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity")
+    (
+        "prompt_cache_options",
+        "user",
+        "store",
+        "metadata",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "verbosity",
+    )
 )
 """Fields that may be sent and change nothing that an answer says."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import select
+import time
 from typing import Any
 
 import pytest
@@ -211,17 +212,18 @@ def test_more_messages_than_any_context_holds(tiny: Command):
     """Half a million of them took twenty seconds to render, and a place meanwhile."""
     answer = ask(tiny, post(CHAT, {"messages": MESSAGES * 40_000, "max_tokens": 1}))
     check_refused(answer, 400)
-    assert answer is not None and answer.json()["error"]["param"] == "messages"
+    assert answer is not None and answer.json()["error"]["code"] == "invalid_value"
 
 
 def test_others_are_answered_while_a_large_body_is_worked_on(tiny: Command):
     """Everything stood still for as long as it took to put two million tokens together."""
-    meanwhile = 0
+    waits = []
     with connected(tiny) as connection, connection.makefile("rb") as file:
         send(connection, post("/detokenize", {"tokens": [1] * 2_000_000}))
         while not select.select([connection], [], [], 0)[0]:
+            began = time.monotonic()
             answer = ask(tiny, request("GET", "/v1/models"))
             assert answer is not None and answer.status == 200
-            meanwhile += 1
+            waits.append(time.monotonic() - began)
         answer = read_answer(file)
-    assert answer is not None and answer.status == 200 and meanwhile > 5
+    assert answer is not None and answer.status == 200 and max(waits) < sum(waits) / 2

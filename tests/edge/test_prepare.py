@@ -98,7 +98,8 @@ def test_a_budget_ends_between_characters(llm: Engine) -> None:
     for byte in "😀".encode():  # each is a token
         assert constraint.forced() == []
         constraint.accept(byte)
-    assert (closing := constraint.forced())
+    closing = constraint.forced()
+    assert closing
     for token in closing:
         constraint.accept(token)
 

@@ -136,10 +136,14 @@ def test_reading_may_be_given_up_and_taken_up() -> None:
 
 
 def test_one_error_ends_the_reading() -> None:
+    """What was read together with the error was lost."""
+
     async def work() -> None:
         several = Several(2)
         several.say(0, said("a"))
         several.say(1, [FAULT])
+        ((index, delta),) = await several.answers.read()
+        assert (index, delta.text) == (0, "a")
         with pytest.raises(EngineError, match="broke"):
             await several.answers.read()
         assert not several.answers.done
