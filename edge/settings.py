@@ -31,11 +31,13 @@ def choose(
 ) -> Settings:
     """The arguments are what the caller chose, None for what is left to us.
 
+    Flash attention is left to llama.cpp, which takes it, until it was measured: on some CPUs plain attention decodes
+    behind a long prefix quicker, on others not (``benchmarks/attention.py`` prints the figures).
+
     What was measured with other layers on a GPU says nothing. Who chooses ``threads`` alone means both.
     """
     if tuned is None or tuned.gpu_layers != gpu_layers:
-        flash = default_flash_attn(gpu_layers, kv_type) if flash_attn is None else flash_attn
-        return Settings(threads, threads_batch or threads, flash)
+        return Settings(threads, threads_batch or threads, flash_attn)
     return Settings(
         threads or tuned.threads,
         threads_batch or threads or tuned.threads_batch,
@@ -43,14 +45,6 @@ def choose(
         tuned.rows,
         tuned.width,
     )
-
-
-def default_flash_attn(gpu_layers: int, kv_type: str) -> bool | None:
-    """None: what llama.cpp chooses, which is on. On the CPU it pays only for prompts in chunks of 64 rows or more and
-    for one sequence in a cache that is almost empty; with 1,000 tokens in it a step of 8 rows takes twice as long.
-    ``benchmarks/attention.py`` prints the figures.
-    """
-    return False if gpu_layers == 0 and plain_attention(kv_type) else None
 
 
 def plain_attention(kv_type: str) -> bool:

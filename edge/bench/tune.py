@@ -95,11 +95,11 @@ def tune(
     Raises EdgeError.
     """
     asker = Asker(seconds, on_progress)
-    default, flash_default = machine.usable_cores(), gpu_layers != 0
+    default = machine.usable_cores()
     counts = sorted({default, *topology.thread_candidates(topology.read_topology(), machine.cores().quota)})
     decode_threads, prefill_threads, attention, batch_size, decode_width = QUESTIONS
 
-    with opened(model, flash_default, CHUNK) as steps:
+    with opened(model, True, CHUNK) as steps:
         steps.prefill(GRAIN)  # reads the weights from the disk
         chunk = max(GRAIN, min(CHUNK, int(GRAIN * CHUNK_SECONDS / steps.prefill(GRAIN)) // GRAIN * GRAIN))
         set_threads = steps.context.set_threads
@@ -131,7 +131,7 @@ def tune(
             return count * (steps.prefill(chunk) * QUESTION / chunk + steps.decode(4) * ANSWER / 4)
 
         tokens = QUESTION + ANSWER
-        flash_attn = best(asker.ask(attention, list(sides), tokens, request), "on" if flash_default else "off") == "on"
+        flash_attn = best(asker.ask(attention, list(sides), tokens, request), "on") == "on"
 
     rows = max(ROWS)
     # A machine that takes long for so many rows never computes them at once: the engine's steps are short.

@@ -28,10 +28,12 @@ from edge.engine.types import (
     RequestError,
     Token,
 )
-from edge.llama.context import Context
+from edge.llama.context import Context, DecodeAborted
 from edge.llama.model import Model
 
 T = TypeVar("T")
+
+TOGETHER = 0.03  # seconds between requests that come at the same time
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ class Handle:
         self._engine, self._sequence = engine, sequence
 
     def cancel(self) -> None:
-        """End it before the next step; harmless when it has ended."""
+        """End it, and the step that computes it, or before the next one; harmless when it has ended."""
         # Without the lock: the collector may call it in a thread that holds it.
         self._engine._inbox.put(Cancel(self._sequence))
+        if self._sequence in self._engine._computing:
+            self._engine.context.interrupt()
 
     def progress(self) -> Progress:
         """As of now, or of a moment ago."""
@@ -132,6 +136,10 @@ class Engine:
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._step = 0
+        self._computing: frozenset[Sequence] = frozenset()  # whose prompts the running step reads
+        self._began = -math.inf  # when the running step did, if nobody waits in it for the next token
+        self._gathering = False  # it was stopped for company
+        self._stopped = False  # the last step was; the next is a short one, so that nobody is kept from getting on
         self._served: dict[str, int] = {}  # client -> step of its last admission, since nobody was here
         self._failure: EdgeError | None = None
         self._closed = False
@@ -153,7 +161,21 @@ class Engine:
         self.check(request)
         sequence = Sequence(request, deliver)
         self.send(Submit(sequence))
+        if self._is_company(sequence):
+            self._gathering = True
+            self.context.interrupt()
         return Handle(self, sequence)
+
+    def _is_company(self, sequence: Sequence) -> bool:
+        """Whether a step with the prompts of others has just begun, and would better begin again with this one, too:
+        those who come together else wait for each other, and many rows at once are quicker."""
+        computing = self._computing
+        return (
+            bool(computing)
+            and time.monotonic() - self._began < TOGETHER
+            and len(self._active) < len(self.slots)
+            and not should_wait(sequence.tokens, computing, 0)
+        )
 
     def check(self, request: Request) -> None:
         """Raise ContextLengthError, or RequestError for what the model does not have."""
@@ -185,6 +207,7 @@ class Engine:
             if not self._closed:
                 self._closed = True
                 self._inbox.put(Close())
+        self.context.interrupt()
         self._thread.join()  # also for who comes second: what the thread works on may be freed afterwards
         self._runner.close()
         atexit.unregister(self.close)
@@ -202,13 +225,14 @@ class Engine:
             while self._receive():
                 if self._waiting:
                     self._admit()
-                work = plan(self._active, self.pace, self.limits, self._step)
+                work = plan(self._active, self.pace, self.limits, self._step, self._stopped)
                 self._step += 1
                 # Apart: llama.cpp computes one row of each sequence first in any case, and would leave of a prompt a
                 # number of rows that is no multiple of GROUP. So who decodes need not wait for the prompts either.
-                for part in split(work):
-                    self._compute(part)
-                if not self._active and not self._waiting:
+                parts = split(work)
+                for part in parts:
+                    self._compute(part, alone=len(parts) == 1)
+                if not self._active and not self._waiting and self._inbox.empty():
                     self._check_idle()
                     self._served.clear()
                     self.pace.forget_slow(self.limits.step or math.inf)
@@ -265,12 +289,22 @@ class Engine:
             self._active.append(sequence)
             self._served[sequence.request.client] = self._step
 
-    def _compute(self, work: list[Work]) -> None:
-        """Compute a part of a step, and hand on what it gave."""
+    def _compute(self, work: list[Work], *, alone: bool) -> None:
+        """Compute a part of a step, or all of it, and hand on what it gave."""
         decoding = work[0].decodes
         depth = 0 if decoding else work[0].sequence.n_past
+        self._computing = frozenset() if decoding else frozenset(one.sequence for one in work)
         started = time.monotonic()
-        drawn = self._runner.run(work, self.slots)
+        self._began, self._gathering = started if alone else -math.inf, False
+        try:
+            drawn = self._runner.run(work, self.slots)
+        except DecodeAborted:
+            self._runner.undo(work, self.slots)
+            self._stopped = not self._gathering
+            return
+        finally:
+            self._computing = frozenset()
+        self._stopped = False
         seconds = time.monotonic() - started
         rows = sum(one.count for one in work)
         if decoding:

@@ -86,6 +86,19 @@ class Runner:
             sequence.n_past += one.count
         return [self._try_draw(sequence, row) for sequence, row in rows]
 
+    def undo(self, work: list[Work], slots: list[Slot]) -> None:
+        """Forget what a step that was stopped has left in the cache."""
+        sequences = {one.sequence.slot: one.sequence for one in work}
+        for slot in slots:
+            if self.context.memory_last(slot.index) == len(slot.tokens) - 1:
+                continue
+            if self.model.can_cut and self.context.memory_rm(slot.index, len(slot.tokens)):
+                continue
+            self.context.memory_rm(slot.index)
+            slot.tokens.clear()
+            if (sequence := sequences.get(slot.index)) is not None:
+                sequence.n_past = 0
+
     def _try_draw(self, sequence: Sequence, row: int) -> Drawn:
         """A grammar that fails is one request's misfortune."""
         try:

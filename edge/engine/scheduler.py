@@ -16,6 +16,7 @@ UNKNOWN_ROW = 0.02  # seconds
 AIM = 0.85  # of the seconds that a step may take: the next one may be slower than those before
 WIDER_IS_FAIRER = 1.05  # so much slower may all together be before they take turns
 HOPE = 0.75  # of the time of a row in less company
+FLASH = 64  # rows from which flash attention on the CPU is quick; nobody is kept waiting who would not wait anyway
 WORTH_WAITING = 32  # tokens of a prompt that another request is about to compute
 
 
@@ -112,7 +113,8 @@ def mix(old: float, new: float) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows`` of a batch, ``width`` of decoding, ``step`` the seconds that a step may take (None: no limit).
+    """``rows`` of a batch, ``width`` of decoding. ``step``: the seconds that a step may take while somebody waits for
+    the next token; ``alone``: while nobody does (both None: no limit).
 
     ``ctx``: the tokens that one request may have, prompt and answer (None: as many as the cache).
 
@@ -125,6 +127,7 @@ class Limits:
     rows: int
     width: int
     step: float | None = 0.25
+    alone: float | None = 2.0
     chunk: int | None = None
     ctx: int | None = None
 
@@ -141,9 +144,9 @@ def by_turns(waiting: Iterable[Sequence], active: Iterable[Sequence], served: Ma
     return [sequence for *_, sequence in sorted(ranked, key=lambda one: one[:3])]
 
 
-def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> list[Work]:
+def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0, brief: bool = False) -> list[Work]:
     """One token of each decoding request, in turns where they are more than ``width``; then pieces of prompts, the
-    oldest first. Empty when nobody has anything to compute."""
+    oldest first. Empty when nobody has anything to compute. ``brief``: a short step in any case."""
     # Neighbours take turns together: see slots.fillers.
     decoding = sorted((sequence for sequence in active if sequence.decoding), key=lambda one: one.slot or 0)
     prefilling = [sequence for sequence in active if not sequence.decoding]
@@ -157,8 +160,11 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0) -> l
         return work
     rows = sum(one.count for one in work)
     room = limits.rows - rows
-    if limits.step is not None:
-        room = min(room, pace.prefill_rows(rows, limits.step, prefilling[0].n_past, limits.rows))
+    alone = not (work or brief)
+    seconds = limits.alone if alone else limits.step
+    if seconds is not None:
+        fits = pace.prefill_rows(rows, seconds, prefilling[0].n_past, limits.rows)
+        room = min(room, max(fits, FLASH) if alone else fits)
     for sequence in prefilling:
         count = min(room, sequence.n_pending)
         if count < sequence.n_pending:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import sys
 import weakref
 from typing import Any
 
@@ -128,6 +130,10 @@ class Context:
         self.n_batch: int = lib.llama_n_batch(pointer)
         self.n_ubatch: int = lib.llama_n_ubatch(pointer)
         self._outputs: frozenset[int] = frozenset()
+        self._stop = ctypes.create_string_buffer(2)
+        lib.llama_set_abort_callback(
+            pointer, ctypes.cast(strlen(), lib.ggml_abort_callback), ctypes.cast(self._stop, ctypes.c_void_p)
+        )
         self._memory: Any = lib.llama_get_memory(pointer)
         self._free = weakref.finalize(self, lib.llama_free, pointer)
         model.adopt(self)
@@ -143,6 +149,7 @@ class Context:
         pointer = self._open()
         self._check(batch)
         self._outputs = frozenset()
+        self._stop[0] = b"\0"
         last_log()
         code = self.model.lib.llama_decode(pointer, batch.raw)
         if code == 0:
@@ -159,6 +166,10 @@ class Context:
         if code == -1:
             raise InvalidBatch(f"llama.cpp refused the batch: {reason}")
         raise DecodeFailed(f"the decode failed: {reason}", "load the model again")
+
+    def interrupt(self) -> None:
+        """Stop a decode that another thread is in, as soon as the CPU is done with a matrix; one on GPUs goes on."""
+        self._stop[0] = b"\1"
 
     def logits(self, row: int) -> np.ndarray:
         """Logits of batch row ``row`` of the last decode: a float32 view [n_vocab] into C's memory.
@@ -265,6 +276,14 @@ class Context:
         self._open()
         if not 0 <= seq_id < self.n_seq_max:
             raise ValueError(f"sequences are 0 to {self.n_seq_max - 1}, got {seq_id}")
+
+
+@functools.cache
+def strlen() -> Any:
+    """C's, which llama.cpp is given for its question whether to stop: it asks between any two operations, and Python
+    would take longer to answer than most of them. The length of an empty text is 0, which means to go on."""
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    return library.strlen
 
 
 def check_threads(*counts: int | None) -> None:

@@ -20,19 +20,18 @@ ON_GPU = Tuned(threads=3, threads_batch=5, flash_attn=True, rows=128, width=2, g
 @pytest.mark.parametrize(
     ("given_options", "expected"),
     [
-        ({}, Settings(None, None, False, 512, None)),
-        ({"threads": 4}, Settings(4, 4, False, 512, None)),
-        ({"threads_batch": 6}, Settings(None, 6, False, 512, None)),
-        ({"threads": 4, "threads_batch": 6}, Settings(4, 6, False, 512, None)),
+        ({}, Settings(None, None, None, 512, None)),
+        ({"threads": 4}, Settings(4, 4, None, 512, None)),
+        ({"threads_batch": 6}, Settings(None, 6, None, 512, None)),
+        ({"threads": 4, "threads_batch": 6}, Settings(4, 6, None, 512, None)),
         ({"flash_attn": True}, Settings(None, None, True, 512, None)),
-        ({"kv_type": "f32"}, Settings(None, None, False, 512, None)),
         ({"kv_type": "q8_0"}, Settings(None, None, None, 512, None)),
         ({"gpu_layers": 1}, Settings(None, None, None, 512, None)),
         ({"gpu_layers": -1, "flash_attn": False}, Settings(None, None, False, 512, None)),
     ],
 )
 def test_nothing_was_measured(given_options: dict[str, Any], expected: Settings) -> None:
-    """On the CPU no flash attention, but for a cache that needs it: None is llama.cpp's own choice, which is on."""
+    """None is llama.cpp's own choice, which is flash attention."""
     assert choose(None, **given_options) == expected
 
 

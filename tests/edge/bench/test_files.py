@@ -240,7 +240,7 @@ def test_a_list_of_levels() -> None:
 def test_settings_are_those_of_whoever_loads_it(tiny: Mapping[str, Path], tmp_path: Path) -> None:
     path, cores = tiny["Q4_0"], machine.usable_cores()
     plain = options_for(path, tmp_path, {}, repeats=7, widths=(1,))
-    assert plain == Options(cores, cores, False, 512, "f16", 0, widths=(1,), repeats=7)
+    assert plain == Options(cores, cores, None, 512, "f16", 0, widths=(1,), repeats=7)
     tuned.save(tmp_path, gguf_file.read(path), Tuned(3, 5, True, 128, 4))
     known = options_for(path, tmp_path, {"threads": None, "flash_attn": None})
     assert (known.threads, known.threads_batch, known.flash_attn, known.rows) == (3, 5, True, 128) and known.tuned

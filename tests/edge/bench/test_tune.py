@@ -113,7 +113,7 @@ def test_the_default_stays_unless_another_is_clearly_quicker(rates: dict[int, fl
 
 def test_a_machine_that_is_as_expected(fake: FakeMachine) -> None:
     found = found_on(fake)
-    assert (found.threads, found.threads_batch, found.flash_attn, found.rows) == (4, 4, False, max(ROWS))
+    assert (found.threads, found.threads_batch, found.flash_attn, found.rows) == (4, 4, True, max(ROWS))
     assert list(found.measured) == list(QUESTIONS) and tuned.checked(dataclasses.asdict(found)) == found
 
 
@@ -146,8 +146,8 @@ def test_attention_is_chosen_behind_a_conversation(fake: FakeMachine, gpu_layers
     found = found_on(fake, gpu_layers=gpu_layers)
     assert found.flash_attn is True and found.gpu_layers == gpu_layers
     fake.flash = lambda depth: 1.01
-    assert found_on(fake, gpu_layers=gpu_layers).flash_attn is (gpu_layers != 0), "about equal: the default"
-    assert fake.opened[-1][0] is (gpu_layers != 0), "what comes later is measured with it"
+    assert found_on(fake, gpu_layers=gpu_layers).flash_attn is True, "about equal: the default"
+    assert fake.opened[-1][0] is True, "what comes later is measured with it"
 
 
 def test_smaller_batches(fake: FakeMachine) -> None:

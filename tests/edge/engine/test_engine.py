@@ -18,7 +18,7 @@ from edge.engine.scheduler import WORTH_WAITING, Limits
 from edge.engine.types import EngineError, Event, Finished, Request, RequestError, Token
 from edge.gate_checks import greedy_answer
 from edge.llama.batch import Batch
-from edge.llama.context import Context, DecodeFailed
+from edge.llama.context import Context, DecodeAborted, DecodeFailed
 from edge.llama.model import Model
 from edge.llama.sampler import Sampling
 from tests.edge import tiny_gguf
@@ -362,6 +362,35 @@ def test_progress(model: Model) -> None:
         assert handles[0].progress() == Progress(0, 50, 50)
 
 
+def test_those_who_come_together_begin_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clients at once: the first one's prompt alone took as long as all of them, and then its answer kept the
+    others' prompts in small pieces. A step that has just begun is stopped and begins again with all."""
+    with engine_of(model, slots=3) as (engine, steps):
+        decode, stopping = engine.context.decode, threading.Event()
+
+        def decode_or_stop(batch: Batch) -> None:
+            decode(batch)
+            if stopping.is_set():
+                stopping.clear()
+                steps.rows.pop()
+                raise DecodeAborted("stopped")
+
+        monkeypatch.setattr(engine.context, "decode", decode_or_stop)
+        monkeypatch.setattr(engine.context, "interrupt", stopping.set)
+        monkeypatch.setattr("edge.engine.engine.TOGETHER", 30)
+        gate = steps.before = Gate()
+        first = engine.submit(greedy(prompt(93, 40), 3))
+        gate.wait()
+        same = engine.submit(greedy([*prompt(93, 40), *prompt(94, 40)], 3))
+        assert not stopping.is_set(), "it waits for what they have in common"
+        same.cancel()
+        second = engine.submit(greedy(prompt(95, 20), 3))
+        assert stopping.is_set()
+        gate.open()
+        assert [ids(first), ids(second)] == [alone(model, prompt(93, 40), 3), alone(model, prompt(95, 20), 3)]
+        assert len(steps.rows[0]) == 60
+
+
 # --- cancelling
 
 
@@ -401,6 +430,34 @@ def test_cancelling_in_a_half_done_prefill(model: Model) -> None:
         # What was computed is of use to the next one.
         _, finished = engine.submit(greedy(prompt(14, 300), 1)).result()
         assert 0 < finished.timings.cached_tokens < 100
+
+
+def test_cancelling_stops_the_step_that_reads_the_prompt(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that nobody waits for may take seconds; a client that has gone ends them. Who shared one begins again."""
+    with engine_of(model, slots=3) as (engine, steps):
+        decode, stopping = engine.context.decode, threading.Event()
+
+        def decode_or_stop(batch: Batch) -> None:
+            decode(batch)  # all of it is in the cache, which is more than a stopped step leaves
+            if stopping.is_set():
+                stopping.clear()
+                raise DecodeAborted("stopped")
+
+        monkeypatch.setattr(engine.context, "decode", decode_or_stop)
+        monkeypatch.setattr(engine.context, "interrupt", stopping.set)
+        before = steps.before = Gate()
+        engine.submit(greedy([5, 6, 7], 1))
+        before.wait()
+        gone, other = engine.submit(greedy(prompt(91, 60), 5)), engine.submit(greedy(prompt(92, 40), 5))
+        within = steps.before = Gate()
+        before.open()
+        within.wait()
+        gone.cancel()
+        assert stopping.is_set()
+        within.open()
+        assert gone.result()[1].reason == "cancelled"
+        assert ids(other) == alone(model, prompt(92, 40), 5)
+        assert not stopping.is_set()
 
 
 def test_cancelling_one_that_decodes(model: Model) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.engine.scheduler import GROUP, SIZES, WORTH_WAITING, Limits, Pace, Work, plan, should_wait
+from edge.engine.scheduler import FLASH, GROUP, SIZES, WORTH_WAITING, Limits, Pace, Work, plan, should_wait
 from edge.engine.sequence import MOST_FORCED, Sequence
 from edge.engine.types import Request
 
@@ -40,9 +40,9 @@ def rows(work: list[Work]) -> int:
     return sum(one.count for one in work)
 
 
-@given(ACTIVE, PACE, LIMITS, st.integers(0, 1000))
-def test_a_step_keeps_its_limits(active: list[Sequence], pace: Pace, limits: Limits, turn: int) -> None:
-    work = plan(active, pace, limits, turn)
+@given(ACTIVE, PACE, LIMITS, st.integers(0, 1000), st.booleans())
+def test_a_step_keeps_its_limits(active: list[Sequence], pace: Pace, limits: Limits, turn: int, brief: bool) -> None:
+    work = plan(active, pace, limits, turn, brief)
     assert rows(work) <= limits.rows
     assert all(0 < one.count <= one.sequence.n_pending for one in work)
     assert len({id(one.sequence) for one in work}) == len(work), "a request once"
@@ -51,10 +51,12 @@ def test_a_step_keeps_its_limits(active: list[Sequence], pace: Pace, limits: Lim
     assert len(decodes) == pace.width(min(limits.width, sum(one.decoding for one in active)))
     assert all(one.count % GROUP == 0 or one.completes for one in prompts)
     assert bool(work) == bool(active), "whoever is at work gets on"
-    assert limits.step is not None
+    seconds = limits.step if decodes or brief else limits.alone
+    assert seconds is not None
     waiting = [one for one in active if not one.decoding]
     depth = waiting[0].n_past if waiting else 0
-    assert rows(prompts) <= pace.prefill_rows(rows(decodes), limits.step, depth, limits.rows)
+    fits = pace.prefill_rows(rows(decodes), seconds, depth, limits.rows)
+    assert rows(prompts) <= (fits if decodes or brief else max(fits, FLASH))
 
 
 @given(ACTIVE, PACE, LIMITS, st.integers(0, 1000))

@@ -221,6 +221,19 @@ def test_waiting_for_a_decode(context: Context) -> None:
         assert np.isfinite(context.logits(0)).all()
 
 
+def test_a_decode_is_interrupted(context: Context) -> None:
+    """llama.cpp asks C's strlen whether to stop; an interruption that came before a decode is forgotten."""
+    with Batch(256) as batch:
+        for position in range(256):
+            batch.add(10, position)
+        context.interrupt()
+        stopped = 2
+        assert context.model.lib.llama_decode(context.pointer, batch.raw) == stopped
+        context.memory_clear()
+        context.decode(batch)
+        assert context.memory_last(0) == 255
+
+
 def test_threads_can_be_changed(model: Model) -> None:
     c = model.lib
     with Context(model, 256, threads=1) as context:
