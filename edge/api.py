@@ -253,7 +253,7 @@ class Engine:
 
     def astart(self, prepared: Sequence[Prepared]) -> Answers:
         """``start`` for the running loop of asyncio, several at once. Who stops reading is to cancel."""
-        loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event] | None]()
         begun: list[tuple[Reader, core.Handle]] = []
         try:
             for index, one in enumerate(prepared):

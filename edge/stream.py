@@ -58,9 +58,9 @@ class Answers:
     cancels them."""
 
     def __init__(
-        self, readers: Sequence[Reader], handles: Sequence[core.Handle], events: asyncio.Queue[tuple[int, Event]]
+        self, readers: Sequence[Reader], handles: Sequence[core.Handle], events: asyncio.Queue[tuple[int, Event] | None]
     ) -> None:
-        """``events``: each with the number of its reader."""
+        """``events``: each with the number of its reader, or None where ``fail`` was called."""
         self.readers, self._handles, self._events = readers, handles, events
         self._error: EdgeError | None = None
 
@@ -69,10 +69,10 @@ class Answers:
         May be cancelled and repeated. Raises the error that ended one of the requests."""
         if self._error is not None:
             raise self._error
-        deltas = self._feed(*await self._events.get())
+        deltas = self._feed(await self._events.get())
         while not self._events.empty():
             try:
-                deltas += self._feed(*self._events.get_nowait())
+                deltas += self._feed(self._events.get_nowait())
             except EdgeError as error:
                 if not deltas:
                     raise
@@ -80,7 +80,17 @@ class Answers:
                 break
         return deltas
 
-    def _feed(self, index: int, event: Event) -> list[tuple[int, Delta]]:
+    def fail(self, error: EdgeError) -> None:
+        """Cancel them, and have ``read`` raise ``error`` now."""
+        self._error = error
+        self.cancel()
+        self._events.put_nowait(None)
+
+    def _feed(self, numbered: tuple[int, Event] | None) -> list[tuple[int, Delta]]:
+        if numbered is None:
+            assert self._error is not None
+            raise self._error
+        index, event = numbered
         return [(index, delta) for delta in self.readers[index].feed(event)]
 
     @property

@@ -59,7 +59,7 @@ def find_seat(
     free = [slot for slot in slots if slot.owner is None]
     if not free:
         return None
-    oldest = min(free, key=lambda slot: (bool(slot.tokens) and not (side and slot.side), bool(slot.tokens), slot.used))
+    oldest = oldest_of(free, slots, side)
     wanted = tokens[:-1]
 
     def usable(slot: Slot) -> int:
@@ -74,6 +74,26 @@ def find_seat(
     goes_on = reused == len(source.tokens) and not (side and len(free) > 1)
     in_place = source.owner is None and (source is oldest or goes_on)
     return Seat(source if in_place else oldest, source, reused)
+
+
+def oldest_of(free: list[Slot], slots: list[Slot], side: bool) -> Slot:
+    """Whose tokens are worth the least: none, a side request's to another one, or what was not used for long.
+
+    Of the older half the one beside a slot at work, or the first: what is at work together should be neighbours, as
+    ``fillers`` tells.
+    """
+
+    def worth(slot: Slot) -> tuple[bool, bool]:
+        return bool(slot.tokens) and not (side and slot.side), bool(slot.tokens)
+
+    least = min(map(worth, free))
+    alike = sorted((slot for slot in free if worth(slot) == least), key=lambda slot: slot.used)
+    older = alike[: (len(alike) + 1) // 2] if least[1] else alike
+    at_work = {slot.index for slot in slots if slot.owner is not None}
+    if not at_work:
+        return min(older, key=lambda slot: slot.index)
+    beside = [slot for slot in older if {slot.index - 1, slot.index + 1} & at_work]
+    return (beside or older)[0]
 
 
 def fillers(used: Iterable[int], slots: list[Slot], cells: int, *, cuts: bool) -> list[int]:

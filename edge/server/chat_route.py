@@ -33,7 +33,7 @@ async def chat(request: Request, body: Annotated[ChatRequest, read(ChatRequest)]
     job = await answered(request, Job.begin(serving, prepare, body.n, with_tokens=body.logprobs))
     if body.stream:
         top = head("chat.completion.chunk", serving.name, serving.fingerprint)
-        return EventStream(chunks(job, top, serving, body), job.close)
+        return EventStream(chunks(job, top, serving, body), job.news, job.close)
     try:
         drawn = await answered(request, job.finish())
     finally:
@@ -79,11 +79,7 @@ async def chunks(job: Job, top: Head, serving: Serving, body: ChatRequest) -> As
         yield event(top.chunk([writer.first()]))
     try:
         while not job.done:
-            deltas = await job.read()
-            if deltas is None:
-                yield job.news()
-                continue
-            for index, delta, tokens in deltas:
+            for index, delta, tokens in await job.read():
                 logprobs = chat_logprobs(tokens, token_bytes) if tokens else None
                 if (choice := writers[index].next(delta, logprobs)) is not None:
                     yield event(top.chunk([choice]))

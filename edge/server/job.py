@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -14,8 +13,6 @@ from edge.server.serving import Serving
 from edge.stream import Answers
 from edge.wire.logprobs import Aligner, Drawn, tokens_of
 
-QUIET = 1.0  # seconds without a word to a client that waits for a stream
-
 
 class Job:
     """``close`` it when nobody reads on; what has not ended is cancelled."""
@@ -23,8 +20,8 @@ class Job:
     def __init__(
         self, serving: Serving, answers: Answers, leave: Callable[[], None], until: float, with_tokens: bool
     ) -> None:
-        self._serving, self._answers, self._leave, self._until = serving, answers, leave, until
-        self._loop = asyncio.get_running_loop()
+        self._serving, self._answers, self._leave = serving, answers, leave
+        self._deadline = asyncio.get_running_loop().call_at(until, self._expire)
         self._closed = False
         token_bytes = serving.engine.model.token_bytes
         self._aligners = [Aligner(token_bytes) for _ in answers.readers] if with_tokens else []
@@ -44,19 +41,17 @@ class Job:
             answers = engine.astart(prepared)
             return cls(serving, answers, stack.pop_all().close, until, with_tokens)
 
-    async def read(self) -> list[tuple[int, Delta, list[Drawn]]] | None:
-        """What came since: the number of the answer, the delta, and, ``with_tokens``, the tokens of its text. None if
-        nothing came for a while. Raises TooLate, and what ended an answer."""
-        try:
-            async with asyncio.timeout_at(min(self._until, self._loop.time() + QUIET)):
-                deltas = await self._answers.read()
-        except TimeoutError:
-            if self._loop.time() >= self._until:
-                if not any(reader.tokens for reader in self.readers):
-                    raise TooLate from None
-                self._until = math.inf
-                self._answers.cancel()  # what is there is the answer
-            return None
+    def _expire(self) -> None:
+        """What is there by now is the answer."""
+        if any(reader.tokens for reader in self.readers):
+            self._answers.cancel()
+        else:
+            self._answers.fail(TooLate())
+
+    async def read(self) -> list[tuple[int, Delta, list[Drawn]]]:
+        """What came since, perhaps nothing: the number of the answer, the delta, and, ``with_tokens``, the tokens of
+        its text. Raises TooLate, and what ended an answer."""
+        deltas = await self._answers.read()
         for index, aligner in enumerate(self._aligners):
             reader, seen = self.readers[index], self._seen[index]
             aligner.add(reader.tokens[seen:], reader.logprobs[seen:])
@@ -67,7 +62,7 @@ class Job:
         """Wait for the ``results``. The tokens of each one's text, ``with_tokens``."""
         drawn: list[list[Drawn]] = [[] for _ in self.readers]
         while not self.done:
-            for index, _, tokens in await self.read() or []:
+            for index, _, tokens in await self.read():
                 drawn[index] += tokens
         return drawn
 
@@ -97,6 +92,7 @@ class Job:
         if self._closed:
             return
         self._closed = True
+        self._deadline.cancel()
         self._answers.cancel()
         self._leave()
         for result in self.results:

@@ -18,8 +18,7 @@ HEADERS = {
     "X-Accel-Buffering": "no",  # a proxy's buffer would hold the first token back
 }
 
-
-KEEP_ALIVE = 10.0  # seconds; clients and proxies give up after 15 or more
+QUIET = 1.0  # seconds without a word; clients and proxies give up after 15 or more
 
 
 class Gone(Exception):
@@ -27,12 +26,13 @@ class Gone(Exception):
 
 
 class EventStream(Response):
-    """Sends events as they come. ``close`` is called at their end, or when the client goes."""
+    """Sends events as they come, and ``news()`` when none did for a while: in a long prefill, or while a tool call is
+    written, which is told when it is whole. ``close`` is called at their end, or when the client goes."""
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], news: Callable[[], bytes], close: Callable[[], None]) -> None:
         self.status_code, self.background = 200, None
         self.init_headers(HEADERS)  # without a body, whose length it would tell
-        self._events, self._close = events, close
+        self._events, self._news, self._close = events, news, close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -44,11 +44,10 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         async def keep_alive() -> None:
-            """For the time in which tokens come, but no words: a tool call is told when it is whole."""
             while True:
-                await asyncio.sleep(max(0.0, last + KEEP_ALIVE - loop.time()))
-                if loop.time() >= last + KEEP_ALIVE:
-                    await put(b":\n\n")
+                await asyncio.sleep(max(0.0, last + QUIET - loop.time()))
+                if loop.time() >= last + QUIET:
+                    await put(self._news())
 
         async def work() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

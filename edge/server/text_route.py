@@ -41,7 +41,7 @@ async def complete(request: Request, body: Annotated[CompletionRequest, read(Com
     job = await answered(request, Job.begin(serving, prepare, len(echoes), with_tokens=with_tokens))
     top = head("text_completion", serving.name, serving.fingerprint)
     if body.stream:
-        return EventStream(chunks(job, top, serving, body, echoes), job.close)
+        return EventStream(chunks(job, top, serving, body, echoes), job.news, job.close)
     try:
         drawn = await answered(request, job.finish())
     finally:
@@ -84,11 +84,7 @@ async def chunks(
             yield event(top.chunk([text_choice(index, echo)]))
     try:
         while not job.done:
-            deltas = await job.read()
-            if deltas is None:
-                yield job.news()
-                continue
-            for index, delta, tokens in deltas:
+            for index, delta, tokens in await job.read():
                 if delta.text:
                     logprobs = text_logprobs(tokens, token_bytes, offset[index]) if tokens else None
                     offset[index] += len(delta.text)

@@ -108,6 +108,21 @@ def test_the_slot_used_longest_ago_goes_first() -> None:
     assert seat is not None and (seat.slot.index, seat.reused) == (1, 0)
 
 
+def test_who_works_together_sits_together() -> None:
+    """Two clients sat in the first and the last slot every other time, and the two between were computed with them."""
+    slots = [slot(index, index, used=[4, 5, 6, 3][index]) for index in range(4)]
+    seats = []
+    for turn in range(4):
+        for step in (0, 1):
+            seat = find_seat(slots, [9, 9], side=False)
+            assert seat is not None
+            seat.slot.owner, seat.slot.used = busy(), 10 + 2 * turn + step
+            seats.append(seat.slot.index)
+        for one in slots:
+            one.owner = None
+    assert seats == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
 def test_slots_between_are_taken_along() -> None:
     slots = [slot(0, 1), slot(1, 1, 2), slot(2), slot(3, 1), *(slot(index) for index in range(4, 12))]
     assert fillers([3, 0], slots, 10, cuts=True) == [1, 2]

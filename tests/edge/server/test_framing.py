@@ -11,8 +11,7 @@ import httpx
 import openai
 import pytest
 
-from edge.server import job
-from edge.server.stream import KEEP_ALIVE
+from edge.server.stream import QUIET
 from tests.edge.server.running import (
     CHAT,
     HELLO,
@@ -62,9 +61,8 @@ def test_01_each_event_is_sent_at_once(served: Served, client: httpx.Client) -> 
 
 
 def test_02_comments_while_nothing_comes(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert max(job.QUIET, KEEP_ALIVE) <= 15
-    monkeypatch.setattr(job, "QUIET", 0.02)
-    monkeypatch.setattr("edge.server.stream.KEEP_ALIVE", 1000)
+    assert QUIET <= 15
+    monkeypatch.setattr("edge.server.stream.QUIET", 0.02)
     with (
         saying(served.engine, "hello", pause=None) as go,
         client.stream("POST", CHAT, json={**BODY, "stream": True}) as answer,
@@ -82,7 +80,7 @@ def test_02_comments_while_a_call_is_written(
     speaker: Served, told: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told when it is whole; tokens came, but no words."""
-    monkeypatch.setattr("edge.server.stream.KEEP_ALIVE", 0.05)
+    monkeypatch.setattr("edge.server.stream.QUIET", 0.05)
     tool = {"type": "function", "function": {"name": "f"}}
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     with (
@@ -94,7 +92,7 @@ def test_02_comments_while_a_call_is_written(
 
 
 def test_02_a_client_reads_over_comments(told_sdk: openai.OpenAI, speaker: Served, monkeypatch: Any) -> None:
-    monkeypatch.setattr(job, "QUIET", 0.01)
+    monkeypatch.setattr("edge.server.stream.QUIET", 0.01)
     with saying(speaker.engine, "hello", pause=0.03):
         chunks = told_sdk.chat.completions.create(model="x", messages=HELLO, stream=True)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "hello"

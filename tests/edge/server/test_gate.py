@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from edge.engine.scheduler import by_turns
 from edge.engine.sequence import Sequence
 from edge.engine.types import Request
-from edge.server import job
 from edge.server.config import Config
 from edge.server.errors import Busy
 from edge.server.gate import MOST_WAIT, Gate
@@ -180,7 +179,7 @@ def test_29_a_full_house(narrow: Served, client: httpx.Client) -> None:
 def test_who_waits_is_told_so_and_then_answered(
     narrow: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "QUIET", 0.02)
+    monkeypatch.setattr("edge.server.stream.QUIET", 0.02)
     said = "slow " * 50
     with saying(narrow.engine, said, "hello", pause=PAUSE) as go, opened(narrow) as first, opened(narrow) as second:
         assert next(line for line in second if line.startswith(":")) == ": queue 0"
