@@ -33,7 +33,7 @@ from edge.llama.model import Model
 
 T = TypeVar("T")
 
-TOGETHER = 0.03  # seconds between requests that come at the same time
+TOGETHER = 0.06  # seconds between requests that come at the same time
 
 
 @dataclass(frozen=True)

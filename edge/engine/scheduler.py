@@ -165,6 +165,8 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0, brie
     if seconds is not None:
         fits = pace.prefill_rows(rows, seconds, prefilling[0].n_past, limits.rows)
         room = min(room, max(fits, FLASH) if alone else fits)
+        if alone:
+            room = even(sum(sequence.n_pending for sequence in prefilling), room)
     for sequence in prefilling:
         count = min(room, sequence.n_pending)
         if count < sequence.n_pending:
@@ -174,6 +176,12 @@ def plan(active: list[Sequence], pace: Pace, limits: Limits, turn: int = 0, brie
         work.append(Work(sequence, count))
         room -= count
     return work
+
+
+def even(total: int, most: int) -> int:
+    """Rows of a step, so that ``total`` rows in steps of at most ``most`` leave no small rest: it would be slow."""
+    steps = -(-total // most)
+    return min(most, -(-total // (steps * GROUP)) * GROUP)
 
 
 def split(work: list[Work]) -> list[list[Work]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Serving:
         try:
             loaded = await asyncio.to_thread(self.load)
             self.level = level_of(loaded.model.file) or self.level
+            gc.freeze()  # the vocabulary is here to stay: a collector that looks at it holds answers up
             self.loaded = loaded
         except Exception as error:
             self.failure = error

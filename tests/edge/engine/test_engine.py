@@ -409,11 +409,10 @@ def test_cancelling_one_that_waits(model: Model) -> None:
 
 def test_cancelling_in_a_half_done_prefill(model: Model) -> None:
     with engine_of(model, limits=Limits(rows=16, width=4)) as (engine, steps):
-        gate = Gate()
+        gate = steps.before = Gate(1)
         other = engine.submit(greedy(prompt(13, 8), 60))
-        next(iter(other))
-        steps.before = gate
         gate.wait()
+        next(iter(other))
         long = engine.submit(greedy(prompt(14, 300), 10))
         halfway = Gate(4)
         steps.before = halfway

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.engine.scheduler import FLASH, GROUP, SIZES, WORTH_WAITING, Limits, Pace, Work, plan, should_wait
+from edge.engine.scheduler import FLASH, GROUP, SIZES, WORTH_WAITING, Limits, Pace, Work, even, plan, should_wait
 from edge.engine.sequence import MOST_FORCED, Sequence
 from edge.engine.types import Request
 
@@ -57,6 +57,15 @@ def test_a_step_keeps_its_limits(active: list[Sequence], pace: Pace, limits: Lim
     depth = waiting[0].n_past if waiting else 0
     fits = pace.prefill_rows(rows(decodes), seconds, depth, limits.rows)
     assert rows(prompts) <= (fits if decodes or brief else max(fits, FLASH))
+
+
+@given(st.integers(1, 5000), st.integers(4, 512))
+def test_a_long_prompt_leaves_no_small_rest(total: int, most: int) -> None:
+    rows = even(total, most)
+    steps = -(-total // most)
+    assert 0 < rows <= most
+    assert rows * steps >= total or rows == most
+    assert rows < GROUP + -(-total // steps)
 
 
 @given(ACTIVE, PACE, LIMITS, st.integers(0, 1000))
@@ -129,7 +138,7 @@ def test_many_forced_tokens_are_taken_in_chunks_like_a_prompt() -> None:
     sequence = decoding(prompt=100, generated=50, pending=150)
     assert not sequence.decoding
     (work,) = plan([sequence], Pace(), Limits(rows=64, width=4, step=None))
-    assert work.count == 64 and not work.completes
+    assert work.count == 52 and not work.completes  # two steps of 64 rows at most
 
 
 def test_the_pace_learns_what_it_sees() -> None:
