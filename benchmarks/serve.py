@@ -75,7 +75,7 @@ def figures(seen: list[Seen], seconds: float) -> Round:
     if wrong := [one.status for one in seen if one.status != 200]:
         raise SystemExit(f"a server answered {wrong}")
     ttft = [one.ttft for one in seen]
-    return len(seen) * ANSWER / seconds, percentile(ttft, 0.95), min(ttft)
+    return sum(one.tokens for one in seen) / seconds, percentile(ttft, 0.95), min(ttft)
 
 
 def compare(

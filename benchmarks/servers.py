@@ -57,8 +57,19 @@ def llama_server(setup: Setup, port: int) -> list[str]:
 
 
 def llama_cpp_python(setup: Setup, port: int) -> list[str]:
-    """It answers one request after the other."""
-    options = ["--n_ctx", setup.ctx, "--n_threads", setup.threads, "--n_threads_batch", setup.threads, "--port", port]
+    """It answers one request after the other; by default a new one cuts the one that is at work."""
+    options = [
+        "--interrupt_requests",
+        "false",
+        "--n_ctx",
+        setup.ctx,
+        "--n_threads",
+        setup.threads,
+        "--n_threads_batch",
+        setup.threads,
+        "--port",
+        port,
+    ]
     python = PEER_VENV / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     return [str(python), "-m", "llama_cpp.server", "--model", str(setup.model), *map(str, options)]
 
