@@ -4,9 +4,9 @@
 
 MODEL is the real Qwen2.5-Coder-0.5B-Instruct at Q4_0 unless given, converted here from tests/real/fetch.py's
 checkpoint. The peer is llama-bench and llama-batched-bench from the source that llama-cpp-python ships, compiled for
-this machine. Both sides: the CPU alone, KV cache f16, micro-batches of 512, flash attention off, which is edge.Engine's
-choice on CPUs; rows named "auto" let the peer choose as it is shipped, which means on. The cache of
-each sequence is apart, on both sides.
+this machine. Both sides: the CPU alone, KV cache f16, micro-batches of 512, flash attention off, so
+that both compute the same; rows named "auto" let the peer choose as it is shipped, which means on. The cache of each
+sequence is apart, on both sides.
 
 One run measures everything once, the peer and ours one after the other, the other first in the next run; a ratio is of
 one run, and printed is the median of them.

@@ -18,7 +18,7 @@ from tools import setup
 
 BUILD = CACHE / "peer-bench"
 PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-server")
-FLASH_ATTN = "off"  # as edge.Engine chooses on the CPU; the programs' own default is auto, which means on
+FLASH_ATTN = "off"  # so that both sides compute the same; the default of both is auto, which means on
 # The same for both programs, and for our side in benchmarks/engine.py.
 SETTINGS = ("-ub", "512", "-b", "2048", "-ctk", "f16", "-ctv", "f16", "-ngl", "0")
 
