@@ -33,7 +33,7 @@ def on_path() -> str | None:
 
 def of_playwright() -> str | None:
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     with sync_playwright() as playwright:
