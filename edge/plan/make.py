@@ -76,7 +76,7 @@ def make_plan(
             rates,
             room,
             ctx=ctx,
-            flash_attn=bool(settings.flash_attn),
+            flash_attn=settings.flash_attn is not False,
             download=source.download or 0,
             file=source.files[level].size if level in source.files else None,
         )

@@ -109,7 +109,7 @@ def test_a_context_larger_than_memory(command: str, tmp_path: Path, monkeypatch:
     path = tiny_gguf.write(tmp_path / "long.gguf", {"qwen2.context_length": 1 << 24})
     monkeypatch.setattr(machine, "memory", lambda: machine.Memory(1 << 30, 1 << 22, None))
     line = refusal(ask(command, path, "--ctx", str(1 << 24)))
-    told = "a context of 16777216 tokens needs 244.82 GB of memory, 4.2 MB are free; "
+    told = "a context of 16777216 tokens needs 21.48 GB of memory, 4.2 MB are free; "
     assert line.startswith(told) and (most := int(line.removeprefix(told).split()[0])) >= 256
     assert line == f"{told}{most} tokens fit: --ctx {most}"
     assert ask(command, path, "--ctx", str(most), "-n", "2").exit_code == 0

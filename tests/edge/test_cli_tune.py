@@ -164,7 +164,7 @@ def test_run_and_chat_use_what_was_tuned(
     assert run("run", tiny, "hello", *options, "--threads", "2", "--flash-attn", "off").exit_code == 0
     names = ("threads", "threads_batch", "flash_attn", "n_ubatch")
     before, in_run, in_chat, chosen = ([context[name] for name in names] for context in contexts)
-    assert before == [None, None, False, 512]
+    assert before == [None, None, None, 512]
     assert in_run == in_chat == [1, 2, True, 128]
     assert chosen == [2, 2, False, 128]
 
