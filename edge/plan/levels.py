@@ -70,7 +70,7 @@ def plan_level(
     room: Room,
     *,
     ctx: int,
-    flash_attn: bool = False,
+    flash_attn: bool = True,
     download: int = 0,
     file: int | None = None,
 ) -> LevelPlan:

@@ -88,12 +88,12 @@ def test_the_whole_of_a_plan(quick: None) -> None:
     assert plan("qwen2.5-7b", "--levels", "q8_0,Q4_K_M,F16").stdout.splitlines()[2:] == [
         "LEVEL       FILE    MEMORY  FITS    DECODE   PREFILL  TTFT  CONTEXT  CONVERT",
         "                                  tokens/s  tokens/s         tokens         ",
-        "F16     15.24 GB  16.11 GB    no       1.4        29  18 s        0    2 min",
-        "Q8_0     8.10 GB   8.97 GB   yes       2.6        29  18 s    25088    2 min",
-        "Q4_K_M   4.68 GB   5.56 GB   yes       4.5        29  18 s    32768    112 s",
-        "MEMORY: weights, 249.6 MB cache, 445.7 MB for a step, 186.4 MB for the program",
+        "F16     15.24 GB  15.85 GB    no       1.4        29  18 s        0    2 min",
+        "Q8_0     8.10 GB   8.71 GB   yes       2.6        29  18 s    32768    2 min",
+        "Q4_K_M   4.68 GB   5.29 GB   yes       4.5        29  18 s    32768    112 s",
+        "MEMORY: weights, 249.6 MB cache, 178.6 MB for a step, 186.4 MB for the program",
         "to be fetched first: a checkpoint of 15.23 GB",
-        "Take Q4_K_M: it needs 5.56 GB of memory, writes about 4.5 tokens/s (slower than one reads) and begins to "
+        "Take Q4_K_M: it needs 5.29 GB of memory, writes about 4.5 tokens/s (slower than one reads) and begins to "
         "answer a question of 512 tokens after about 18 s.",
         "Q8_0 is finer, but writes only 2.6 tokens/s.",
         "Next: edge convert qwen2.5-7b --level Q4_K_M",

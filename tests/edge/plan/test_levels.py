@@ -56,8 +56,8 @@ def test_every_figure_of_a_level() -> None:
     assert found.bits_per_weight == 8 * weight_bytes(tensors) / SHAPE.parameters
     assert found.weights == weight_bytes(tensors)
     assert found.cache == kv_bytes(SHAPE, cells)
-    plain = compute_bytes(SHAPE, cells, flash_attn=False) + work_bytes(SHAPE, cells, flash_attn=False)
-    assert found.compute == plain
+    flash = compute_bytes(SHAPE, cells, flash_attn=True) + work_bytes(SHAPE, cells, flash_attn=True)
+    assert found.compute == flash
     assert found.memory == found.weights + found.cache + found.compute + program_bytes(SHAPE)
     assert found.verdict == "fits"
     assert found.decode == 1 / decode_seconds(work, SHAPE, RATES)
@@ -65,7 +65,7 @@ def test_every_figure_of_a_level() -> None:
     assert found.first_token == first_token_seconds(work, SHAPE, RATES, QUESTION)
     assert reading < found.first_token < reading + decode_seconds(work, SHAPE, RATES)
     left = ROOM.available - found.weights - program_bytes(SHAPE)
-    assert found.longest_context == longest_context(SHAPE, left, flash_attn=False)
+    assert found.longest_context == longest_context(SHAPE, left, flash_attn=True)
     assert (found.download, found.disk, found.disk_is_short) == (15 * GB, 15 * GB + found.file, False)
     checking = CHECKED_TOKENS * reading / QUESTION
     assert found.convert == convert_seconds(SHAPE, tensors, RATES, 4) + checking

@@ -102,17 +102,17 @@ def test_files_that_are_here_stand_among_the_usual_levels(models: Path, asked: A
 
 
 def test_tuned_settings_are_planned_with(models: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads, and flash attention, which saves memory; but for what the caller chose, or was tuned on a GPU."""
+    """Threads, and no flash attention, which takes memory; but for what the caller chose, or was tuned on a GPU."""
     file = gguf_file.read(stored(models, "qwen2.5-7b", "Q4_0"))
-    plain = make_plan("qwen2.5-7b", models)
-    tuned.save(models, file, Tuned(2, 3, True, 256, 4))
     flash = make_plan("qwen2.5-7b", models)
+    tuned.save(models, file, Tuned(2, 3, False, 256, 4))
+    plain = make_plan("qwen2.5-7b", models)
     make_plan("qwen2.5-7b", models, threads=7)
-    tuned.save(models, file, Tuned(2, 3, True, 256, 4, gpu_layers=5))
+    tuned.save(models, file, Tuned(2, 3, False, 256, 4, gpu_layers=5))
     on_gpu = make_plan("qwen2.5-7b", models)
     assert [one[1:] for one in asked] == [(4, 4), (2, 3), (7, 7), (4, 4)]
     assert all(one.compute < other.compute for one, other in zip(flash.levels, plain.levels, strict=True))
-    assert on_gpu.levels == plain.levels
+    assert on_gpu.levels == flash.levels
 
 
 def test_what_was_measured_before_is_told_by_level(models: Path, asked: Asked) -> None:
