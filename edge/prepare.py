@@ -11,7 +11,7 @@ from typing import Any
 from edge.chat.formats import format_for
 from edge.chat.output import Parser, PlainParser
 from edge.chat.thinking import CLOSE, OPEN, ends_inside_thoughts
-from edge.constrain import ConstraintSpec, Grammars
+from edge.constrain import Grammars
 from edge.engine.types import Constraint, Request
 from edge.forced_calls import spec_for_calls
 from edge.llama.model import Model
@@ -67,15 +67,12 @@ def prepare_chat(
         prompt += OPEN
         tokens += model.tokenize(OPEN, parse_special=True)
     inside = ends_inside_thoughts(prompt)
-    constraint = compile_after(grammars, spec, inside) if spec else None
+    constraint: Constraint | None = None
+    if spec:  # thoughts that the answer begins with are free
+        constraint = grammars.compile(dataclasses.replace(spec, after_thinking=inside))
     if (budget := options.get("thinking_budget")) is not None and (thinks or inside):
         closing = model.tokenize(CLOSING, parse_special=True)
         constraint = ThinkingBudget(
             budget, closing, partial(model.token_bytes, special=True), inside=inside, inner=constraint
         )
     return Prepared(to_request(tokens, options, advised, constraint), output.parser(prompt), stop_strings(options))
-
-
-def compile_after(grammars: Grammars, spec: ConstraintSpec, inside: bool) -> Constraint:
-    """``inside``: the answer begins with thoughts, which are free."""
-    return grammars.compile(dataclasses.replace(spec, after_thinking=inside))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from edge.answer import Delta
 from edge.json_schema import ConstraintError
 from edge.prepare import Prepared
 from edge.server.body import read, takes
-from edge.server.errors import fault_of
+from edge.server.events import events_of
 from edge.server.job import Job
 from edge.server.serving import Serving, serving_of
 from edge.server.stream import EventStream, answered
-from edge.wire.answers import ChatChunks, Head, chat_choice, event, head, timings_json, usage
+from edge.wire.answers import ChatChunks, Head, chat_choice, head, timings_json, usage
 from edge.wire.chat import ChatCall, ChatRequest, chat_call, form_field
 from edge.wire.fields import WireError
-from edge.wire.logprobs import chat_logprobs
+from edge.wire.logprobs import Drawn, chat_logprobs
 
 router = APIRouter()
 
@@ -70,29 +71,19 @@ def preparer(serving: Serving, body: ChatRequest, call: ChatCall, request: Reque
     return prepare
 
 
-async def chunks(job: Job, top: Head, serving: Serving, body: ChatRequest) -> AsyncIterator[bytes]:
-    """The events of a stream. After an error nothing looks like success."""
+def chunks(job: Job, top: Head, serving: Serving, body: ChatRequest) -> AsyncIterator[bytes]:
     writers = [ChatChunks(index) for index in range(body.n)]
     token_bytes = serving.engine.model.token_bytes
-    told = set[int]()
-    for writer in writers:
-        yield event(top.chunk([writer.first()]))
-    try:
-        while not job.done:
-            for index, delta, tokens in await job.read():
-                logprobs = chat_logprobs(tokens, token_bytes) if tokens else None
-                if (choice := writers[index].next(delta, logprobs)) is not None:
-                    yield event(top.chunk([choice]))
-            for index, reader in enumerate(job.readers):
-                if reader.result is not None and index not in told:
-                    told.add(index)
-                    last = writers[index].last(reader.result)
-                    yield event(top.chunk([last], timings=timings_json(reader.result.timings)))
-    except Exception as error:
-        serving.note(error)
-        yield event(fault_of(error).body())
-        return
-    if body.wants_usage:
-        timings = [result.timings for result in job.results]
-        yield event(top.chunk([], usage=usage(timings), timings=timings_json(timings[0])))
-    yield event("[DONE]")
+
+    def tell(index: int, delta: Delta, tokens: list[Drawn]) -> dict[str, Any] | None:
+        return writers[index].next(delta, chat_logprobs(tokens, token_bytes) if tokens else None)
+
+    return events_of(
+        job,
+        top,
+        serving,
+        first=[writer.first() for writer in writers],
+        tell=tell,
+        last=lambda index, result: writers[index].last(result),
+        prompts=1 if body.wants_usage else None,
+    )

@@ -33,7 +33,6 @@ class Config:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     kiosk: Kiosk | None = None
-    metrics: bool = True
 
 
 class Kiosk(BaseModel):

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from edge.answer import Delta
 from edge.llama.model import Model
 from edge.prepare import Prepared
 from edge.server.body import read, takes
-from edge.server.errors import fault_of
+from edge.server.events import events_of
 from edge.server.job import Job
 from edge.server.serving import Serving, serving_of
 from edge.server.stream import EventStream, answered
-from edge.wire.answers import Head, event, finish_reason, head, text_choice, timings_json, usage
+from edge.wire.answers import Head, finish_reason, head, text_choice, timings_json, usage
 from edge.wire.fields import WireError
-from edge.wire.logprobs import text_logprobs
+from edge.wire.logprobs import Drawn, text_logprobs
 from edge.wire.texts import CompletionRequest, Prompt, completion_options, prompts_of
 
 router = APIRouter()
@@ -74,32 +75,23 @@ def echo_of(prompt: Prompt, model: Model) -> str:
         raise WireError(str(error), "prompt") from error
 
 
-async def chunks(
-    job: Job, top: Head, serving: Serving, body: CompletionRequest, echoes: list[str]
-) -> AsyncIterator[bytes]:
+def chunks(job: Job, top: Head, serving: Serving, body: CompletionRequest, echoes: list[str]) -> AsyncIterator[bytes]:
     token_bytes = serving.engine.model.token_bytes
-    told, offset = set[int](), [0] * len(echoes)
-    for index, echo in enumerate(echoes):
-        if echo:
-            yield event(top.chunk([text_choice(index, echo)]))
-    try:
-        while not job.done:
-            for index, delta, tokens in await job.read():
-                if delta.text:
-                    logprobs = text_logprobs(tokens, token_bytes, offset[index]) if tokens else None
-                    offset[index] += len(delta.text)
-                    yield event(top.chunk([text_choice(index, delta.text, logprobs)]))
-            for index, reader in enumerate(job.readers):
-                if reader.result is not None and index not in told:
-                    told.add(index)
-                    last = text_choice(index, "", reason=finish_reason(reader.result))
-                    yield event(top.chunk([last], timings=timings_json(reader.result.timings)))
-    except Exception as error:
-        serving.note(error)
-        yield event(fault_of(error).body())
-        return
-    if body.wants_usage:
-        timings = [result.timings for result in job.results]
-        used = usage(timings, len(echoes) // body.n)
-        yield event(top.chunk([], usage=used, timings=timings_json(timings[0])))
-    yield event("[DONE]")
+    offset = [0] * len(echoes)  # characters of each answer so far
+
+    def tell(index: int, delta: Delta, tokens: list[Drawn]) -> dict[str, Any] | None:
+        if not delta.text:
+            return None
+        logprobs = text_logprobs(tokens, token_bytes, offset[index]) if tokens else None
+        offset[index] += len(delta.text)
+        return text_choice(index, delta.text, logprobs)
+
+    return events_of(
+        job,
+        top,
+        serving,
+        first=[text_choice(index, echo) for index, echo in enumerate(echoes) if echo],
+        tell=tell,
+        last=lambda index, result: text_choice(index, "", reason=finish_reason(result)),
+        prompts=len(echoes) // body.n if body.wants_usage else None,
+    )

@@ -45,9 +45,8 @@ def several(given: str | list[str] | list[int] | list[list[int]]) -> list[Prompt
     """A prompt or a list of them, as a list."""
     if isinstance(given, str):
         return [given]
-    if given and all(isinstance(one, int) for one in given):
-        return [list(given)]  # type: ignore[list-item]
-    return list(given)  # type: ignore[arg-type]
+    tokens = [one for one in given if isinstance(one, int)]
+    return [tokens] if tokens else [one for one in given if not isinstance(one, int)]
 
 
 def completion_options(body: CompletionRequest) -> dict[str, Any]:
