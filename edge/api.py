@@ -269,6 +269,16 @@ class Engine:
         """Have the thread that computes call it between two steps; it should be as short as a step."""
         return self._core.call(function)
 
+    @property
+    def steps(self) -> int:
+        """How many steps and calls were computed so far."""
+        return self._core.steps
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is computed, and nothing waits to be."""
+        return self._core.idle
+
     def _begin(self, prepared: Prepared, deliver: Callable[[Event], object]) -> tuple[Reader, core.Handle]:
         reader = Reader(prepared.parser, prepared.stops, lambda: handle.cancel())  # raises, if at all, before the start
         handle = self._core.start(prepared.request, deliver)

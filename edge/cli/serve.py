@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def serve_command(
     **given: Any,
 ) -> None:
     """Serve MODEL to OpenAI's clients, and a chat page at /."""
+    from edge.server import activation, notify
     from edge.server import config as settings
 
+    manager = notify.manager_of(os.environ)
     config = settings.Config(
         host=host,
         port=port,
@@ -69,6 +72,7 @@ def serve_command(
         hosts=allow_host,
         kiosk=settings.read_kiosk(kiosk) if kiosk else None,
     )
+    config = activation.adopt(config, os.environ)
     settings.check_reach(config, without_key)
     engine, _ = engine_and_answer(given)
     path = ensure_converted(model, store.models_dir(models_dir), quiet)
@@ -80,8 +84,13 @@ def serve_command(
 
         return Engine(path, slots=slots, models_dir=models_dir, **engine)
 
+    prefix = notify.warning_prefix(os.environ)
+
     def log(text: str) -> None:
         click.echo(text, err=True)
+
+    def warn(text: str) -> None:
+        log(prefix + text)
 
     def ready(address: str) -> None:
         if not quiet:
@@ -93,4 +102,4 @@ def serve_command(
     debug = bool(click.get_current_context().params["debug"])
     tell = log if verbose else lambda text: None
     level = path.stem.rpartition("-")[2] if path.stem.rpartition("-")[2] in LEVELS else ""
-    serve(Serving(name, level, slots, config, load, log, tell, debug), ready)
+    serve(Serving(name, level, slots, config, load, warn, tell, debug), ready, manager)

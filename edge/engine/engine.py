@@ -116,8 +116,9 @@ class Ticket:
 class Engine:
     """Continuous batching over one context. A context manager; ``submit`` may be called from any thread.
 
-    The ``context``'s sequences are the slots; ``resident``: the tokens that the first of them hold already. Raises
-    EngineError when used after it is closed or has failed, or in a forked process.
+    The ``context``'s sequences are the slots; ``resident``: the tokens that the first of them hold already. ``steps``
+    counts what the thread has computed, steps and calls; ``idle``: it waits for a message. Neither changes any more
+    where C does not come back. Raises EngineError when used after it is closed or has failed, or in a forked process.
     """
 
     def __init__(
@@ -136,6 +137,8 @@ class Engine:
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
         self._step = 0
+        self.steps = 0
+        self.idle = False
         self._computing: frozenset[Sequence] = frozenset()  # whose prompts the running step reads
         self._began = -math.inf  # when the running step did, if nobody waits in it for the next token
         self._gathering = False  # it was stopped for company
@@ -251,7 +254,10 @@ class Engine:
         while True:
             if (self._active or self._waiting) and self._inbox.empty():
                 return True
-            match self._inbox.get():
+            self.idle = True
+            message = self._inbox.get()
+            self.idle = False
+            match message:
                 case Submit(sequence):
                     self._waiting.append(sequence)
                 case Cancel(sequence):
@@ -263,6 +269,7 @@ class Engine:
                             future.set_result(function())
                         except Exception as error:
                             future.set_exception(error)
+                        self.steps += 1
                 case Close():
                     for sequence in [*self._active, *self._waiting]:
                         self._finish(sequence, "cancelled")
@@ -304,6 +311,7 @@ class Engine:
             return
         finally:
             self._computing = frozenset()
+            self.steps += 1  # also when it was stopped: C came back
         self._stopped = False
         seconds = time.monotonic() - started
         rows = sum(one.count for one in work)

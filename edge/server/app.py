@@ -23,9 +23,11 @@ from edge.server import chat_route, model_route, page_route, text_route
 from edge.server.body import describe
 from edge.server.errors import fault_of, fault_of_field, fault_of_status
 from edge.server.guard import BodyRefused, Guard, respond
+from edge.server.notify import Manager
 from edge.server.serving import Serving
 from edge.server.stream import Gone
 from edge.server.watch import Watch
+from edge.server.watchdog import supervise
 from edge.wire.chat import ChatRequest
 from edge.wire.texts import CompletionRequest, DetokenizeRequest, EmbeddingRequest, TemplateRequest, TokenizeRequest
 
@@ -41,15 +43,18 @@ BODIES: list[Any] = [
 PROMPT_FIELDS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
 
 
-def make_app(serving: Serving, on_failure: Callable[[], None]) -> ASGIApp:
-    """``on_failure``: called when the model cannot be loaded."""
+def make_app(serving: Serving, on_failure: Callable[[], None], manager: Manager | None = None) -> ASGIApp:
+    """``on_failure``: called when the model cannot be loaded. ``manager``: told how the server is."""
     os.environ["FASTAPI_OTEL_AUTO_CONFIGURE"] = "false"  # nothing is sent anywhere, whatever the environment says
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(serving.start(on_failure))
+        watching = asyncio.create_task(supervise(manager, serving, loading)) if manager else None
         yield
         await loading
+        if watching is not None:
+            watching.cancel()
         await asyncio.to_thread(serving.close)
 
     app = FastAPI(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket as sockets
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = PORT
     socket: Path | None = None
+    passed: sockets.socket | None = None  # listens already, at the address above
     keys: tuple[str, ...] = ()
     queue: int = 16
     timeout: float = 600.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import os
 import socket
 import stat
@@ -15,6 +16,7 @@ import uvicorn
 
 from edge.server.app import make_app
 from edge.server.config import Config, ConfigError
+from edge.server.notify import Manager
 from edge.server.protocol import Protocol
 from edge.server.serving import Serving
 
@@ -25,19 +27,26 @@ IDLE_SECONDS = 60  # a connection without a request
 class Server(uvicorn.Server):
     """Drains at the first signal and ends at the second, whichever they are."""
 
+    manager: Manager | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.manager is not None:
+            self.manager.tell("STOPPING=1", "STATUS=ending")
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
 
 
-def build(serving: Serving) -> Server:
+def build(serving: Serving, manager: Manager | None = None) -> Server:
     """To be run with a socket from ``listen``. It ends by itself where the model cannot be loaded."""
 
     def give_up() -> None:
         server.should_exit = server.force_exit = True
 
-    app: Any = make_app(serving, give_up)
+    app: Any = make_app(serving, give_up, manager)
     server = Server(
         uvicorn.Config(
             app,
@@ -54,20 +63,23 @@ def build(serving: Serving) -> Server:
             backlog=BACKLOG,
         )
     )
+    server.manager = manager
     return server
 
 
-def serve(serving: Serving, ready: Callable[[str], None]) -> None:
-    """Serve until a signal; ``ready`` is told the address once it is bound. Raises ConfigError, and what kept the
-    model from being loaded."""
+def serve(serving: Serving, ready: Callable[[str], None], manager: Manager | None = None) -> None:
+    """Serve until a signal; ``ready`` is told the address once it is bound, ``manager`` how the server is. Raises
+    ConfigError, and what kept the model from being loaded."""
     listening = listen(serving.config)
-    server = build(serving)
+    server = build(serving, manager)
+    if manager is not None and manager.watchdog is not None:
+        faulthandler.enable()  # a watchdog's SIGABRT leaves in the log which function of which thread hung
     ready(address(serving.config, listening))
     try:
         server.run(sockets=[listening])
     finally:
         listening.close()
-        if serving.config.socket is not None:
+        if serving.config.socket is not None and serving.config.passed is None:
             serving.config.socket.unlink(missing_ok=True)
     if serving.failure is not None:
         raise serving.failure
@@ -77,6 +89,8 @@ def serve(serving: Serving, ready: Callable[[str], None]) -> None:
 
 def listen(config: Config) -> socket.socket:
     """Raises ConfigError."""
+    if config.passed is not None:
+        return config.passed
     if config.socket is not None:
         return listen_on_path(config.socket)
     try:

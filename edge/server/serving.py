@@ -23,11 +23,13 @@ from edge.server.errors import Loading, fault_of
 from edge.server.gate import Gate
 from edge.server.metrics import Metrics
 
+FIRST = "Hello"  # to be continued by the first token
+
 
 @dataclass
 class Serving:
-    """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine. ``log`` takes a line about
-    the server, ``tell`` one a request."""
+    """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine, which has ``begun``, and is
+    ``loaded`` once it is known to answer. ``log`` takes a line about the server, ``tell`` one a request."""
 
     name: str
     level: str
@@ -38,6 +40,7 @@ class Serving:
     tell: Callable[[str], None] = lambda text: None
     debug: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
+    begun: Engine | None = None
     loaded: Engine | None = None
     failure: Exception | None = None
 
@@ -48,7 +51,8 @@ class Serving:
     async def start(self, on_failure: Callable[[], None]) -> None:
         """Load the model. ``on_failure`` is called once ``failure`` tells why it cannot be."""
         try:
-            loaded = await asyncio.to_thread(self.load)
+            loaded = self.begun = await asyncio.to_thread(self.load)
+            await asyncio.to_thread(loaded.generate, [FIRST], max_tokens=1)  # raises where its logits are no numbers
             self.level = level_of(loaded.model.file) or self.level
             gc.freeze()  # the vocabulary is here to stay: a collector that looks at it holds answers up
             self.loaded = loaded
@@ -64,8 +68,8 @@ class Serving:
             traceback.print_exception(error)
 
     def close(self) -> None:
-        if self.loaded is not None:
-            self.loaded.close()
+        if self.begun is not None:
+            self.begun.close()
         if "embedder" in self.__dict__:
             self.embedder.close()
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge.cli.main import cli
+from edge.server.notify import Manager
 from edge.server.serving import Serving
 
 Run = Callable[..., Result]
@@ -26,7 +27,7 @@ def started() -> list[Serving]:
 def run(monkeypatch: pytest.MonkeyPatch, started: list[Serving], gguf: dict[str, Path]) -> Run:
     """The command with these flags, up to where it would bind."""
 
-    def serve(serving: Serving, ready: Callable[[str], None]) -> None:
+    def serve(serving: Serving, ready: Callable[[str], None], manager: Manager | None) -> None:
         started.append(serving)
         ready("http://127.0.0.1:1")
         serving.tell("a request")
