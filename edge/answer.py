@@ -20,6 +20,7 @@ from edge.chat.output import (
     collect,
 )
 from edge.engine.types import Finished, Timings, Token, TokenLogprob
+from edge.sentence import next_end
 from edge.text import TextStream
 
 
@@ -52,7 +53,8 @@ class Result:
 
 
 class Reader:
-    """Reads one answer. ``cancel`` is called at a stop string; ``result`` or ``error`` is there at the end."""
+    """Reads one answer. ``cancel`` is called at a stop string, and where ``end_soon`` ends it; ``result`` or ``error``
+    is there at the end."""
 
     def __init__(self, parser: Parser, stops: Sequence[str], cancel: Callable[[], None]) -> None:
         self.result: Result | None = None
@@ -63,28 +65,53 @@ class Reader:
         self._events: list[Event] = []
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob | None] = []
+        self._ending: str | None = None  # the content so far, once it is to end with a sentence
+        self._ended = False
+
+    def end_soon(self) -> None:
+        """The content is to end with the sentence it is in, by the reason ``length``. Nothing that came is taken back,
+        and thoughts and tool calls have no such end: they go on."""
+        if self._ending is None:
+            self._ending = collect(self._events).content
 
     def feed(self, event: Token | Finished) -> list[Delta]:
         """What one event of the engine adds. Raises the error that ended the request."""
         if isinstance(event, Finished):
             return self._finish(event)
-        if self._text.stopped is not None:  # drawn before the engine heard of it
+        if self._text.stopped is not None or self._ended:  # drawn before the engine heard of it
             return []
         self.tokens.append(event.token)
         self.logprobs.append(event.logprob)
         found = self._parser.feed(self._text.feed(event.data))
-        if self._text.stopped is not None:
+        if self._ending is not None:
+            found = self._up_to_end(found)
+        if self._text.stopped is not None or self._ended:
             self.cancel()
         return self._keep(found)
+
+    def _up_to_end(self, events: Sequence[Event]) -> list[Event]:
+        """What is left of them where the content ends, if it does."""
+        kept: list[Event] = []
+        for event in events:
+            if isinstance(event, Content):
+                before = self._ending or ""
+                self._ending = before + event.text
+                if (end := next_end(self._ending, len(before))) is not None:
+                    self._ended = True
+                    rest = event.text[: end - len(before)]
+                    return [*kept, Content(rest)] if rest else kept
+            kept.append(event)
+        return kept
 
     def _finish(self, event: Finished) -> list[Delta]:
         if event.error is not None:
             self.error = event.error
             raise event.error
-        found = self._parser.feed(self._text.finish())
+        rest = self._text.finish()
         stopped = self._text.stopped
-        reason = event.reason if stopped is None else "stop"
-        deltas = self._keep([*found, *self._parser.finish(cut=reason != "stop")])
+        reason = "length" if self._ended else event.reason if stopped is None else "stop"
+        found = [*self._parser.feed(rest), *self._parser.finish(cut=reason != "stop")]
+        deltas = self._keep([] if self._ended else found)
         answer = collect(self._events)
         self.result = Result(
             answer.content,

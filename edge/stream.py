@@ -107,6 +107,10 @@ class Answers:
         for handle in self._handles:
             handle.cancel()
 
+    def admitted(self, index: int) -> float:
+        """When the request of an answer got a slot, by ``time.monotonic``; 0.0 before."""
+        return self._handles[index].admitted
+
     def progress(self) -> core.Progress:
         """Of the first one."""
         return self._handles[0].progress()

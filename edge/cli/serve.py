@@ -28,10 +28,12 @@ DEFAULT_SLOTS = 4
 @click.option("--slots", type=click.IntRange(1, 64), default=DEFAULT_SLOTS, show_default=True, help="Answers at once.")
 @click.option("--queue", type=click.IntRange(0, 1024), default=16, show_default=True, help="Requests that may wait.")
 @click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="Seconds for an answer.")
+@click.option("--answer-seconds", type=click.FloatRange(1), help="After these an answer ends with its sentence.")
 @click.option("--cors-origin", multiple=True, help="A page elsewhere that may ask, as https://chat.example.org.")
 @click.option("--allow-host", multiple=True, help="A further name of this server.")
 @click.option("--alias", help="Name of the model for clients.")
 @click.option("--kiosk", type=click.Path(path_type=Path), help="A page for visitors, from this TOML file.")
+@click.option("--operator-key-file", type=click.Path(path_type=Path), help="A page of how it is, for these keys.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
 @click.option("-v", "--verbose", is_flag=True, help="A line a request: which endpoint, status, seconds.")
 @models_dir_option
@@ -47,10 +49,12 @@ def serve_command(
     slots: int,
     queue: int,
     timeout: float,
+    answer_seconds: float | None,
     cors_origin: tuple[str, ...],
     allow_host: tuple[str, ...],
     alias: str | None,
     kiosk: Path | None,
+    operator_key_file: Path | None,
     quiet: bool,
     verbose: bool,
     models_dir: Path | None,
@@ -68,9 +72,11 @@ def serve_command(
         keys=settings.read_keys(api_key_file) if api_key_file else (),
         queue=queue,
         timeout=timeout,
+        answer_seconds=answer_seconds,
         origins=cors_origin,
         hosts=allow_host,
         kiosk=settings.read_kiosk(kiosk) if kiosk else None,
+        operator_keys=settings.read_keys(operator_key_file) if operator_key_file else (),
     )
     config = activation.adopt(config, os.environ)
     settings.check_reach(config, without_key)

@@ -80,6 +80,11 @@ class Handle:
         if self._sequence in self._engine._computing:
             self._engine.context.interrupt()
 
+    @property
+    def admitted(self) -> float:
+        """When it got a slot, by ``time.monotonic``; 0.0 before."""
+        return self._sequence.admitted
+
     def progress(self) -> Progress:
         """As of now, or of a moment ago."""
         sequence = self._sequence

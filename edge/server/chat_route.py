@@ -31,7 +31,7 @@ async def chat(request: Request, body: Annotated[ChatRequest, read(ChatRequest)]
     serving = serving_of(request)
     call = chat_call(body)
     prepare = preparer(serving, body, call, request)
-    job = await answered(request, Job.begin(serving, prepare, body.n, with_tokens=body.logprobs))
+    job = await answered(request, Job.begin(serving, prepare, body.n, with_tokens=body.logprobs, streams=body.stream))
     if body.stream:
         top = head("chat.completion.chunk", serving.name, serving.fingerprint)
         return EventStream(chunks(job, top, serving, body), job.news, job.close)

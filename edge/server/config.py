@@ -22,8 +22,9 @@ class ConfigError(EdgeError):
 
 @dataclass(frozen=True)
 class Config:
-    """``queue``: requests that may wait beside those in slots. ``timeout``: seconds for an answer, waiting included.
-    ``origins``: of pages elsewhere that may ask. ``hosts``: further names by which this server is called."""
+    """``queue``: requests that may wait beside those in slots. ``timeout``: seconds for an answer, waiting included;
+    ``answer_seconds``: from its slot on, after which it ends with its sentence. ``origins``: of pages elsewhere that
+    may ask. ``hosts``: further names by which this server is called. ``operator_keys``: who may see how it is."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -32,9 +33,23 @@ class Config:
     keys: tuple[str, ...] = ()
     queue: int = 16
     timeout: float = 600.0
+    answer_seconds: float | None = None
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     kiosk: Kiosk | None = None
+    operator_keys: tuple[str, ...] = ()
+
+    @property
+    def soft_deadline(self) -> float | None:
+        return self.answer_seconds or (self.kiosk.answer_seconds if self.kiosk else None)
+
+
+class Golden(BaseModel):
+    """The question that a new installation is tried with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Kiosk(BaseModel):
@@ -49,6 +64,8 @@ class Kiosk(BaseModel):
     questions: Annotated[list[str], Field(max_length=24)] = []
     idle_seconds: Annotated[int, Field(ge=10, le=86400)] = 120
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    answer_seconds: Annotated[float, Field(ge=1, le=3600)] | None = None
+    golden: Golden | None = None
 
 
 def read_kiosk(path: Path) -> Kiosk:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from edge.answer import Delta, Reader, Result
 from edge.prepare import Prepared
+from edge.sentence import whole_sentences
+from edge.server.closing import Closing
 from edge.server.errors import TooLate
 from edge.server.serving import Serving
 from edge.stream import Answers
-from edge.wire.logprobs import Aligner, Drawn, tokens_of
+from edge.wire.logprobs import Aligner, Drawn, tokens_of, up_to
 
 
 class Job:
     """``close`` it when nobody reads on; what has not ended is cancelled."""
 
     def __init__(
-        self, serving: Serving, answers: Answers, leave: Callable[[], None], until: float, with_tokens: bool
+        self,
+        serving: Serving,
+        answers: Answers,
+        leave: Callable[[], None],
+        until: float,
+        with_tokens: bool,
+        streams: bool,
     ) -> None:
-        self._serving, self._answers, self._leave = serving, answers, leave
+        self._serving, self._answers, self._leave, self._streams = serving, answers, leave, streams
+        seconds = serving.config.soft_deadline
+        self._closing = None if seconds is None else Closing(answers, seconds)
         self._deadline = asyncio.get_running_loop().call_at(until, self._expire)
         self._closed = False
         token_bytes = serving.engine.model.token_bytes
@@ -29,9 +40,10 @@ class Job:
 
     @classmethod
     async def begin(
-        cls, serving: Serving, prepare: Callable[[int], Prepared], count: int, *, with_tokens: bool = False
+        cls, serving: Serving, prepare: Callable[[int], Prepared], count: int, *, with_tokens: bool, streams: bool
     ) -> Job:
-        """``prepare`` gives the request of each answer, and raises what is wrong with it. Raises Busy, Loading."""
+        """``prepare`` gives the request of each answer, and raises what is wrong with it. ``streams``: what came is
+        told at once, and cannot be taken back. Raises Busy, Loading."""
         engine = serving.engine
         until = asyncio.get_running_loop().time() + serving.config.timeout
         with ExitStack() as stack:
@@ -39,7 +51,7 @@ class Job:
             # A long conversation takes a while to render and to tokenize.
             prepared = await asyncio.to_thread(lambda: [prepare(choice) for choice in range(count)])
             answers = engine.astart(prepared)
-            return cls(serving, answers, stack.pop_all().close, until, with_tokens)
+            return cls(serving, answers, stack.pop_all().close, until, with_tokens, streams)
 
     def _expire(self) -> None:
         """What is there by now is the answer."""
@@ -52,6 +64,8 @@ class Job:
         """What came since, perhaps nothing: the number of the answer, the delta, and, ``with_tokens``, the tokens of
         its text. Raises TooLate, and what ended an answer."""
         deltas = await self._answers.read()
+        if self._closing is not None:
+            self._closing.look()
         for index, aligner in enumerate(self._aligners):
             reader, seen = self.readers[index], self._seen[index]
             aligner.add(reader.tokens[seen:], reader.logprobs[seen:])
@@ -64,6 +78,9 @@ class Job:
         while not self.done:
             for index, _, tokens in await self.read():
                 drawn[index] += tokens
+        for index, (whole, told) in enumerate(zip(self._answers.results, self.results, strict=True)):
+            if told is not whole:
+                drawn[index] = up_to(told.text, drawn[index])
         return drawn
 
     @property
@@ -76,14 +93,22 @@ class Job:
 
     @property
     def results(self) -> list[Result]:
-        return self._answers.results
+        """Of those that have ended."""
+        return [self._tidy(index, one.result) for index, one in enumerate(self.readers) if one.result is not None]
+
+    def _tidy(self, index: int, result: Result) -> Result:
+        """Where an answer was cut in the middle of a sentence, and nobody has read it yet, without that one."""
+        late = self._closing is not None and index in self._closing.late
+        if not late or self._streams or result.finish_reason != "cancelled" or result.unfinished:
+            return result
+        return dataclasses.replace(result, text=whole_sentences(result.text))
 
     def news(self) -> bytes:
         """A comment for who waits: their place in the queue, or how much of the prompt is read."""
         if any(reader.tokens for reader in self.readers):
             return b":\n\n"
         progress = self._answers.progress()
-        if progress.ahead or not progress.done:
+        if not self._answers.admitted(0):
             return f": queue {progress.ahead}\n\n".encode()
         return f": prefill {progress.done}/{progress.total}\n\n".encode()
 
@@ -93,6 +118,8 @@ class Job:
             return
         self._closed = True
         self._deadline.cancel()
+        if self._closing is not None:
+            self._closing.close()
         self._answers.cancel()
         self._leave()
         for result in self.results:

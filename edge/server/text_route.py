@@ -39,7 +39,8 @@ async def complete(request: Request, body: Annotated[CompletionRequest, read(Com
         return serving.engine.prepare_text(prompt, seed=seed, client=request.scope["client_name"], **options)
 
     with_tokens = body.logprobs is not None
-    job = await answered(request, Job.begin(serving, prepare, len(echoes), with_tokens=with_tokens))
+    begin = Job.begin(serving, prepare, len(echoes), with_tokens=with_tokens, streams=body.stream)
+    job = await answered(request, begin)
     top = head("text_completion", serving.name, serving.fingerprint)
     if body.stream:
         return EventStream(chunks(job, top, serving, body, echoes), job.news, job.close)

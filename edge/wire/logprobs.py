@@ -75,6 +75,16 @@ def tokens_of(delta: Delta, aligner: Aligner) -> list[Drawn]:
     return []
 
 
+def up_to(text: str, drawn: Sequence[Drawn]) -> list[Drawn]:
+    """Those of the tokens that ``text``, which they begin with, is made of."""
+    left, found = len(text.encode()), []
+    for token, data, logprob in drawn:
+        if left > 0:
+            found.append((token, data[:left], logprob))
+        left -= len(data)
+    return found
+
+
 def chat_logprobs(drawn: Sequence[Drawn], token_bytes: Bytes) -> Json:
     content = []
     for _, data, logprob in drawn:

@@ -56,10 +56,12 @@ def test_without_flags(run: Run, started: list[Serving]) -> None:
 def test_what_the_server_is_told(run: Run, started: list[Serving], tmp_path: Path) -> None:
     (keys := tmp_path / "keys").write_text("one\ntwo # second\n")
     (kiosk := tmp_path / "kiosk.toml").write_text('title = "Museum"\n')
+    (operators := tmp_path / "operators").write_text("three\n")
     done = run(
         *("--host", "0.0.0.0", "--port", 0, "--api-key-file", keys, "--slots", 2, "--queue", 3, "--timeout", 7.5),
         *("--cors-origin", "https://a.example", "--cors-origin", "https://b.example", "--allow-host", "kiosk.local"),
         *("--alias", "helper", "--kiosk", kiosk, "--debug"),
+        *("--answer-seconds", 45, "--operator-key-file", operators),
     )
     assert done.exit_code == 0, done.output
     (serving,) = started
@@ -67,6 +69,7 @@ def test_what_the_server_is_told(run: Run, started: list[Serving], tmp_path: Pat
     assert (config.host, config.port, config.keys, config.timeout) == ("0.0.0.0", 0, ("one", "two"), 7.5)
     assert config.origins == ("https://a.example", "https://b.example") and config.hosts == ("kiosk.local",)
     assert config.kiosk and config.kiosk.title == "Museum"
+    assert config.soft_deadline == 45 and config.operator_keys == ("three",)
     assert serving.gate.slots == 2 and serving.gate.places == 5 and serving.name == "helper" and serving.debug
 
 

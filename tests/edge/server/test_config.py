@@ -51,6 +51,8 @@ def test_a_kiosk(file: Path) -> None:
         ('language = "fr"', "language: "),
         ("idle_seconds = 1", "idle_seconds: "),
         ("max_tokens = 0", "max_tokens: "),
+        ("answer_seconds = 0.5", "answer_seconds: "),
+        ("answer_seconds = nan", "answer_seconds: "),
         ('questions = "one"', "questions: "),
         ('questions = ["ok", 5]', "questions.1: "),
         (f"questions = {['x'] * 25}", "questions: "),
@@ -61,6 +63,12 @@ def test_a_wrong_kiosk_names_the_field(file: Path, text: str, told: str) -> None
     with pytest.raises(ConfigError) as caught:
         read_kiosk(file)
     assert told in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_the_command_line_knows_better_how_long_answers_may_take() -> None:
+    assert Config().soft_deadline is None and Config(kiosk=Kiosk()).soft_deadline is None
+    assert Config(kiosk=Kiosk(answer_seconds=40)).soft_deadline == 40
+    assert Config(kiosk=Kiosk(answer_seconds=40), answer_seconds=20).soft_deadline == 20
 
 
 def test_a_kiosk_that_is_not_there(file: Path) -> None:
