@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", metavar="{install,verify,show}", required=True)
     one = commands.add_parser("install", help="check the box, try it here, switch to it")
     add_trust(one)
-    one.add_argument("--min-speed", type=part, default=0.8, help="least part of the planned decode speed (0.8)")
+    one.add_argument(
+        "--min-speed",
+        type=part,
+        default=installing.MIN_SPEED,
+        help=f"least part of the planned decode speed ({installing.MIN_SPEED})",
+    )
     one.add_argument("--listen", help="where the service is asked: ADDRESS:PORT or the path of a Unix socket")
     one.add_argument("--no-service", action="store_true", help="install no systemd service, touch none")
     add_trust(commands.add_parser("verify", help="check every byte of the box, write nothing"))

@@ -32,6 +32,8 @@ from .manifest import LAUNCH, MANIFEST, Manifest
 from .service import Systemd
 from .target import misfits, read_target
 
+MIN_SPEED = 0.8  # of the planned decode speed
+
 
 @dataclass(frozen=True)
 class Ways:
@@ -39,7 +41,7 @@ class Ways:
     ``listen`` where the service is to be asked from now on; without ``systemd`` no service is touched."""
 
     key: str | None = None
-    min_speed: float = 0.8
+    min_speed: float = MIN_SPEED
     systemd: Systemd | None = None
     listen: str | None = None
 
