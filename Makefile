@@ -14,8 +14,8 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
 .PHONY: help setup demo test convert plan bench tune serve lint clean uninstall real-test oracle soak \
-	server-test browser-test bench-convert bench-engine bench-levels bench-plan bench-serve bench-constrained \
-	bench-transformers
+	server-test browser-test kiosk-test pack bench-convert bench-engine bench-levels bench-plan bench-serve \
+	bench-constrained bench-transformers bench-warm
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
@@ -25,13 +25,14 @@ help:
 	@echo "make bench      MODEL=qwen2.5-7b: speed, memory and quality of every level that is here (QUANT=Q4_0: of that)"
 	@echo "make tune       MODEL=qwen2.5-7b: find the settings that it likes on this machine"
 	@echo "make serve      MODEL=qwen2.5-7b: an OpenAI-compatible server and a chat page, on this machine only"
+	@echo "make pack       MODEL=qwen2.5-7b ARGS=\"--config kiosk.toml\": one file for kiosks without a network"
 	@echo "make test       the test suite"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
-	@echo "for developers: make real-test, make server-test, make browser-test, make oracle, make soak, make bench-convert,"
-	@echo "                make bench-engine, make bench-levels, make bench-plan, make bench-serve, make bench-constrained,"
-	@echo "                make bench-transformers"
+	@echo "for developers: make real-test, make server-test, make browser-test, make kiosk-test, make oracle, make soak,"
+	@echo "                make bench-convert, make bench-engine, make bench-levels, make bench-plan, make bench-serve,"
+	@echo "                make bench-constrained, make bench-transformers, make bench-warm"
 
 setup:
 	$(SETUP)
@@ -71,6 +72,11 @@ serve:
 	$(SETUP)
 	@$(BIN)/edge serve "$$MODEL$(if $(filter command line environment,$(origin QUANT)),:$$QUANT)" $(ARGS)
 
+pack:
+	$(NAMED)
+	$(SETUP) --extra pack
+	@$(BIN)/edge pack "$$MODEL$(if $(filter command line environment,$(origin QUANT)),:$$QUANT)" $(ARGS)
+
 lint:
 	$(SETUP) --extra test --extra dev
 	$(BIN)/ruff check
@@ -88,6 +94,10 @@ server-test:
 browser-test:
 	$(SETUP) --extra test --extra server-test
 	$(BIN)/python -m pytest tests/browser
+
+kiosk-test:
+	$(SETUP) --extra test --extra pack
+	$(BIN)/python -m pytest tests/kiosk
 
 oracle:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle
@@ -120,6 +130,10 @@ bench-serve:
 bench-constrained:
 	$(SETUP) --extra test
 	$(BIN)/python -m benchmarks.constrained
+
+bench-warm:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.warm
 
 bench-transformers:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle

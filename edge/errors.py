@@ -23,3 +23,7 @@ class GateError(EdgeError):
 
 class MemoryShort(EdgeError):
     """What was asked for needs more memory than there is."""
+
+
+class PackError(EdgeError):
+    """A box for kiosks cannot be made."""

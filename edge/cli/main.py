@@ -24,7 +24,10 @@ COMMANDS = {
     "tune": "edge.cli.tune:tune_command",
     "lock": "edge.cli.lock:lock_command",
     "verify": "edge.cli.verify:verify_command",
+    "pack": "edge.cli.pack:pack_command",
     "doctor": "edge.cli.doctor:doctor_command",
+    "kiosk": "edge.cli.kiosk:kiosk_command",
+    "rollback": "edge.cli.rollback:rollback_command",
     "demo": "edge.cli.demo:demo_command",
 }
 
