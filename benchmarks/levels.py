@@ -1,9 +1,9 @@
 """Does `edge bench` say what llama.cpp's own benchmarks say? Five levels of the real 0.5B.
 
-    python -m benchmarks.levels [--runs 5] [--threads 2] [--levels Q4_0,...] [--depths 0,4096] [--alone]
+    python -m benchmarks.levels [--runs 5] [--threads 2] [--levels Q4_0,...] [--depths 0,4096] [--single]
 
---alone: one sequence only, in a process that does nothing else; quicker, so that more runs fit between a machine's
-moods.
+--single: llama-bench alone on their side, and no knee; quicker, so that more runs fit between a machine's moods. Ours
+is all of `edge bench` in any case.
 
 The peers are llama-bench and llama-batched-bench from the source that llama-cpp-python ships, compiled for this
 machine; `benchmarks/peer_bench.py` says with which settings. Ours is what `edge bench` runs for a level, repeated once.
@@ -22,7 +22,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import one_sequence, peer_bench
+from benchmarks import peer_bench
 from benchmarks.convert import machine
 from benchmarks.models import LEVELS, REAL, level_files
 from benchmarks.options import heading, parser
@@ -48,23 +48,17 @@ def ours(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
     return plain | {f"x{width}": found["widths"]["0"][str(width)] for width in WIDTHS}
 
 
-def ours_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
-    return one_sequence.measure(path, threads)
-
-
-def theirs_alone(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
-    return {
-        "pp512": peer_bench.prefill(path, threads, PROMPT),
-        "tg128": peer_bench.decode(path, threads, ANSWER),
-    }
-
-
-def theirs(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
-    """The same by llama-bench, and several sequences by llama-batched-bench."""
+def llama_bench(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
     found: Figures = {}
     for depth in depths:
         found[key("pp512", depth)] = peer_bench.prefill(path, threads, PROMPT, depth)
         found[key("tg128", depth)] = peer_bench.decode(path, threads, ANSWER, depth)
+    return found
+
+
+def both_benches(path: Path, threads: int, depths: tuple[int, ...]) -> Figures:
+    """llama-bench, and several sequences by llama-batched-bench."""
+    found = llama_bench(path, threads, depths)
     return found | {f"x{width}": peer_bench.batched(path, threads, 1, WIDE_ANSWER, width) for width in WIDTHS}
 
 
@@ -76,25 +70,25 @@ def main() -> None:
     options = parser("Compares edge bench with llama-bench and llama-batched-bench.")
     options.add_argument("--levels", default=",".join(LEVELS))
     options.add_argument("--depths", default="0")
-    options.add_argument("--alone", action="store_true")
+    options.add_argument("--single", action="store_true")
     given = options.parse_args()
     peer_bench.build(given.threads)
     depths = tuple(map(int, given.depths.split(",")))
     files = {level: path for level, path in level_files(REAL).items() if level in given.levels.split(",")}
     print(f"{heading(given)}; ours / theirs", flush=True)
     sides: dict[str, tuple[list[Figures], list[Figures]]] = defaultdict(lambda: ([], []))
-    us, them = (ours_alone, theirs_alone) if given.alone else (ours, theirs)
+    them = llama_bench if given.single else both_benches
     for run in range(given.runs):
         for level, path in files.items():
-            order = (us, them) if run % 2 == 0 else (them, us)
+            order = (ours, them) if run % 2 == 0 else (them, ours)
             found = {side: side(path, given.threads, depths) for side in order}
-            sides[level][0].append(found[us])
+            sides[level][0].append(found[ours])
             sides[level][1].append(found[them])
-            each = (f"{name} {found[us][name] / found[them][name]:.3f}" for name in found[us])
+            each = (f"{name} {found[ours][name] / found[them][name]:.3f}" for name in found[them])
             print(f"run {run + 1}: {level:7}", *each, sep="  ", flush=True)
     results: dict[str, float] = {}
     for level, (mine, peers) in sides.items():
-        for name in mine[0]:
+        for name in peers[0]:
             ratios = [one[name] / other[name] for one, other in zip(mine, peers, strict=True)]
             ratio = statistics.median(ratios)
             demanded = not name.startswith("x")
@@ -102,7 +96,7 @@ def main() -> None:
             rate = statistics.median(one[name] for one in mine)
             print(f"{level:7} {name:11} {rate:8.1f}  {ratio:.3f}  ({min(ratios):.3f} to {max(ratios):.3f})  {verdict}")
             results[f"{level} {name}"] = round(ratio, 4)
-        if given.alone:
+        if given.single:
             continue
         print(f"{level:7} knee at {knee_of(mine)} sequences, by llama-batched-bench at {knee_of(peers)}", flush=True)
         results[f"{level} knee"], results[f"{level} knee, peer"] = knee_of(mine), knee_of(peers)

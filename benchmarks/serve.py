@@ -9,7 +9,8 @@ event with text. llama-server is built from the source that llama-cpp-python shi
 throughput: 1, 2 and 4 clients, each two answers of 64 tokens to prompts of its own (about 100 tokens).
 shared:     4 clients arrive together with the same system prompt of about 1,100 tokens and questions of their own.
 python:     4 clients, against llama_cpp.server.
-http:       decode tokens/s through HTTP, and by edge.Engine in a process without a server.
+http:       decode tokens/s through HTTP, and by edge.Engine in a process without a server: for a client that sleeps
+            between its first token and the end, and for one that reads on the same cores.
 crowd:      32 clients at once: each gets an answer or a 429; memory before and after.
 start:      seconds from the start of `edge serve` until /health says ok, the file in the system's cache.
 
@@ -31,7 +32,7 @@ from pathlib import Path
 from benchmarks import peer_bench, servers
 from benchmarks.models import REAL, level_files
 from benchmarks.options import heading, parser
-from benchmarks.serve_clients import Seen, completion, percentile, text, together
+from benchmarks.serve_clients import Seen, ask_asleep, completion, percentile, text, together
 from benchmarks.servers import Running, Setup, llama_cpp_python, llama_server, ours, running
 
 SLOTS, CTX = 4, 4096
@@ -101,18 +102,21 @@ def compare(
 
 def http_cost(setup: Setup, mine: Running, runs: int, results: Results) -> None:
     """The engine alone is a child that measures the same request, while the server sleeps."""
-    ratios = []
+    ratios: dict[str, list[float]] = {"http": [], "http, client reading": []}
     for _ in range(runs):
-        prompt, tokens = text(100, next(seeds)), 128
-        (seen,), _ = together(mine.port, PATH, [completion(prompt, tokens)])
-        through = (tokens - 1) / (seen.seconds - seen.ttft)
+        prompt, tokens = text(100, next(seeds)), 256
+        body = completion(prompt, tokens)
+        asleep = ask_asleep(mine.port, PATH, body)
+        (reading,), _ = together(mine.port, PATH, [body])
         command = [sys.executable, "-m", "benchmarks.serve_alone", str(setup.model), str(setup.threads), str(tokens)]
         done = subprocess.run([*command, prompt], capture_output=True, text=True, cwd=ROOT)
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])
-        ratios.append(through / float(done.stdout))
-    print(f"http: decode through HTTP / engine alone {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    results["http"] = median(ratios)
+        for name, seen in zip(ratios, (asleep, reading), strict=True):
+            ratios[name].append((tokens - 1) / (seen.seconds - seen.ttft) / float(done.stdout))
+    for name, found in ratios.items():
+        print(f"{name}: through HTTP / engine alone {median(found):.3f} ({min(found):.3f} to {max(found):.3f})")
+        results[name] = median(found)
 
 
 def crowd(mine: Running, results: Results) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 WORDS = ("river", "stone", "lantern", "garden", "winter", "copper", "silent", "morning", "harbour", "thunder", "velvet")
+WHOLE_ANSWER = 1 << 20  # bytes, more than any answer here has
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,25 @@ async def ask(port: int, path: str, body: dict[str, Any]) -> Seen:
         return Seen(status, first, time.monotonic() - began, tokens)
     finally:
         writer.close()
+
+
+def ask_asleep(port: int, path: str, body: dict[str, Any]) -> Seen:
+    """``ask`` by a client that sleeps from its first token until the answer has ended: what reading costs a client is
+    not counted to the server. Where the system cannot let it sleep (Windows) it reads on."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    began, seen, first = time.monotonic(), bytearray(), 0.0
+    with socket.create_connection(("127.0.0.1", port)) as server:
+        server.sendall(f"{head}Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data)
+        while some := server.recv(WHOLE_ANSWER):
+            seen += some
+            if not first and b"data: {" in seen:
+                first = time.monotonic() - began
+                if hasattr(socket, "SO_RCVLOWAT"):
+                    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WHOLE_ANSWER)
+        seconds = time.monotonic() - began
+    tokens = sum(line.startswith(b"data: {") and b'"text":""' not in line for line in seen.split(b"\n"))
+    return Seen(int(seen.split(b" ", 2)[1]), first, seconds, tokens)
 
 
 def together(port: int, path: str, bodies: Sequence[dict[str, Any]]) -> tuple[list[Seen], float]:

@@ -47,9 +47,12 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
 
 
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a token
+
+
 def event(value: Json | str) -> bytes:
     """A server-sent event."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = value if isinstance(value, str) else encode(value)
     return b"data: " + text.encode() + b"\n\n"
 
 
