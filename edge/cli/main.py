@@ -9,6 +9,7 @@ import sys
 import click
 
 import edge
+from convert.errors import EdgeError
 
 COMMANDS = {
     "pull": "edge.cli.pull:pull_command",
@@ -42,7 +43,25 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ("edge", "convert"):
+                raise
+            return unavailable(cmd_name, error.name)
+
+
+def unavailable(name: str, package: str) -> click.Command:
+    """A command without a package that it needs: a kiosk has only those that serve. Says so when it is used."""
+
+    def refuse() -> None:
+        from edge.cli.common import fail
+
+        error = EdgeError(f"`edge {name}` needs the package {package}, which is not here", "use it on another machine")
+        fail(error, debug=False)
+
+    taken = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, callback=refuse, hidden=True, add_help_option=False, context_settings=taken)
 
 
 @click.group(cls=LazyGroup)

@@ -1,9 +1,14 @@
-"""Real boxes of tiny-qwen, packed once a session: ``box`` (Q4_0, with a kiosk.toml) and its ``update`` (Q8_0), both an
-``edge.kiosk.pack.Packed`` signed with ``signing_key``. llama.cpp is compiled once and kept in the user's cache.
+"""What tests of the real service share.
+
+``box``: a real box of tiny-qwen at Q4_0 with a kiosk.toml, and ``update``, another at Q8_0; both are an
+``edge.kiosk.pack.Packed``, packed once a session and signed with ``signing_key``. llama.cpp is compiled once and kept in
+the user's cache. ``gguf``: tiny-qwen alone. ``hanging``: a library that hangs.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,3 +52,21 @@ def packed(level: str, folder: Path, key: Path) -> Packed:
     convert(Path(str(files("edge.models") / MODEL)), {level: gguf})
     config.write_text(CONFIG, encoding="utf-8")
     return pack(gguf, MODEL, folder / f"{level}.edge", key=key, models=folder / "models", config=config, slots=2)
+
+
+@pytest.fixture(scope="session")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kiosk") / "tiny-qwen-Q8_0.gguf"
+    convert(Path(str(files("edge.models") / "tiny-qwen")), {"Q8_0": path})
+    return path
+
+
+@pytest.fixture(scope="session")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that hangs, for LD_PRELOAD."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "a C compiler is needed, as for building llama.cpp"
+    target = tmp_path_factory.mktemp("hang") / "hang.so"
+    source = Path(__file__).with_name("hang.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(target), str(source), "-ldl"], check=True)
+    return target

@@ -98,6 +98,30 @@ def test_every_level_gives_the_golden_answer(level: builds.Level, box: Packed, u
     assert ("AVX512" in said["build"]) == (level is builds.AVX512)
 
 
+@pytest.mark.parametrize(
+    "arguments, code, says",
+    (
+        (["--help"], 0, "serve"),
+        (["serve", "--help"], 0, "--kiosk"),
+        (["plan", "--help"], 0, "--levels"),
+        (["pull", "qwen2.5-7b"], 1, "error: `edge pull` needs the package requests"),
+    ),
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_command_line_works_and_says_what_it_lacks(
+    arguments: list[str], code: int, says: str, unpacked: Path
+) -> None:
+    """A kiosk does not fetch: what that needs is not in the box."""
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from edge.cli.main import main; main()"
+    python = str(Path(sys.executable).resolve())
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", start, str(unpacked / "site"), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    assert says in (done.stderr if code else done.stdout)
+    assert "Traceback" not in done.stderr
+
+
 def test_the_packages_leave_no_time_to_compile(unpacked: Path) -> None:
     """Every module has its .pyc, in the form that is not checked against the source."""
     unchecked = (1).to_bytes(4, "little")
