@@ -18,13 +18,51 @@ def publish(partial: Path, target: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """A small text file, whole or not at all; a partial one is removed. Raises OSError."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    """A small text file, whole or not at all; a partial one is removed. Raises OSError.
+
+    What a killed process left of one is taken over, so that kills never leave more than that.
+    """
+    own = f".{os.getpid()}" if os.name == "nt" else ""  # nothing keeps others from a file of the same name there
+    partial = target.with_name(f"{target.name}{own}.partial")
+    handle = take(partial)
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        os.truncate(handle, 0)
+        with open(handle, "wb", closefd=False) as file:
+            file.write(text.encode("utf-8"))
+        os.fsync(handle)
+        if os.name == "nt":  # which renames and removes no open file
+            handle = close(handle)
         publish(partial, target)
-    finally:
+    except BaseException:
+        if os.name == "nt":
+            handle = close(handle)
         partial.unlink(missing_ok=True)
+        raise
+    finally:
+        close(handle)
+
+
+def close(handle: int) -> int:
+    if handle >= 0:
+        os.close(handle)
+    return -1
+
+
+def take(partial: Path) -> int:
+    """Open it while nobody else does: who writes it is waited for. Raises OSError."""
+    while True:
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        if os.name == "nt":
+            return handle
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the process, however it ends
+            if os.path.samestat(os.fstat(handle), partial.stat()):
+                return handle
+        except FileNotFoundError:  # who was waited for gave it its name
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)

@@ -58,14 +58,15 @@ def convert(
     imatrix: Imatrix | None = None,
     gate: Gate | None = None,
     progress: Progress | None = None,
+    publishing: Callable[[Output, Path], None] = lambda output, partial: None,
     published: Callable[[Output], None] = lambda output: None,
     name: str | None = None,
 ) -> Report:
     """Convert the checkpoint folder to every level in ``outputs`` (level name -> GGUF path), reading it once.
 
     The model is called ``name``, or as its folder. A file gets its name only when it is complete, on disk and passed
-    by ``gate``; then ``published`` is called. Raises EdgeError; files that were already in place stay, everything
-    unfinished is removed.
+    by ``gate``; ``publishing`` is called before that, with where it lies until then, and ``published`` after it. Raises
+    EdgeError; files that were already in place stay, everything unfinished is removed.
     """
     started = time.monotonic()
     with ExitStack() as stack:
@@ -85,9 +86,11 @@ def convert(
         done = []
         for file, writer, digest in zip(files, writers, hashes, strict=True):
             checked = gate(writer.partial, checkpoint) if gate else None
+            output = Output(file.level.name, file.path, file.nbytes, file.bits_per_weight, digest, checked)
+            publishing(output, writer.partial)
             writer.publish()
-            done.append(Output(file.level.name, file.path, file.nbytes, file.bits_per_weight, digest, checked))
-            published(done[-1])
+            published(output)
+            done.append(output)
     weights = sum(tensor.elements for tensor in model.tensors)
     left_out = tuple(tensor.name for tensor in model.left_out)
     return Report(checkpoint, model.architecture.name, weights, seconds, tuple(done), left_out, note)

@@ -37,8 +37,10 @@ def convert_and_check(
         label = gguf.name.removesuffix(".partial")
         return run_gate(gguf, source, lambda name, done, of: on_progress(f"checking {label}: {name}", done, of))
 
-    def published(output: Output) -> None:
-        store.write_report(output.path, describe(output, checkpoint))
+    def publishing(output: Output, partial: Path) -> None:
+        # A rename keeps the time: by it a report is known to be about the file, wherever a kill comes.
+        mtime_ns = partial.stat().st_mtime_ns
+        store.prepare_report(output.path, {**describe(output, checkpoint), "mtime_ns": mtime_ns})
 
     return convert(
         checkpoint,
@@ -47,7 +49,8 @@ def convert_and_check(
         imatrix=imatrix,
         gate=gate if check else None,
         progress=lambda done, of: on_progress(f"converting to {levels}", done, of),
-        published=published,
+        publishing=publishing,
+        published=lambda output: store.publish_report(output.path),
         name=name,
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import platformdirs
 
-from convert.durable import write_text
+from convert.durable import publish, write_text
 from convert.levels import LEVELS
 from edge.errors import StoreError
 
@@ -133,6 +133,7 @@ def remove(model: StoredModel) -> None:
     try:
         model.path.unlink()
         report_path(model.path).unlink(missing_ok=True)
+        prepared_path(model.path).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             model.path.parent.rmdir()
     except OSError as error:
@@ -141,6 +142,11 @@ def remove(model: StoredModel) -> None:
 
 def report_path(gguf: Path) -> Path:
     return gguf.with_name(gguf.name + ".json")
+
+
+def prepared_path(gguf: Path) -> Path:
+    """Where the report of the next file lies until that has its name."""
+    return gguf.with_name(gguf.name + ".json.new")
 
 
 def read_report(gguf: Path) -> dict[str, Any]:
@@ -154,20 +160,40 @@ def read_report(gguf: Path) -> dict[str, Any]:
 
 def kept_report(gguf: Path) -> dict[str, Any]:
     """What the conversion wrote beside the file, whatever has become of that since; empty when there is nothing."""
+    prepared = read_table(prepared_path(gguf))
+    with contextlib.suppress(OSError):  # a kill came between the two names
+        if prepared and prepared.get("mtime_ns") == gguf.stat().st_mtime_ns:
+            return prepared
+    return read_table(report_path(gguf))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON object; empty when there is none."""
     try:
-        report = json.loads(report_path(gguf).read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
         return report if isinstance(report, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
 
 
-def write_report(gguf: Path, report: dict[str, Any]) -> None:
-    """Put the report beside the file, whole or not at all."""
-    path = report_path(gguf)
+def prepare_report(gguf: Path, report: dict[str, Any]) -> None:
+    """Write the report of a file that has not got its name yet. Raises StoreError."""
+    with writing(prepared_path(gguf), "free some space, or mend the rights"):
+        write_text(prepared_path(gguf), json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+
+
+def publish_report(gguf: Path) -> None:
+    """The file has its name: so may the report that was prepared. Raises StoreError."""
+    with writing(report_path(gguf), "the model itself is in place"):
+        publish(prepared_path(gguf), report_path(gguf))
+
+
+@contextlib.contextmanager
+def writing(path: Path, hint: str) -> Iterator[None]:
     try:
-        write_text(path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        yield
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}", "the model itself is in place") from error
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint) from error
 
 
 def fingerprint(checkpoint: Path) -> str:

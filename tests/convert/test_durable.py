@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +57,26 @@ def test_bytes_are_on_disk_before_the_name_and_the_name_after(tmp_path: Path, mo
     monkeypatch.setattr(Path, "replace", replace)
     write_text(tmp_path / "a", "new")
     assert steps == ["sync file", "rename", "sync folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a file is named after its process")
+def test_kills_do_not_pile_up_partial_files(tmp_path: Path) -> None:
+    """The bug: each partial file was named after its process, so that one stayed for ever with each kill."""
+    code = "import os, sys; from convert import durable; durable.publish = lambda *_: os.kill(os.getpid(), 9)\n"
+    code += "durable.write_text(__import__('pathlib').Path(sys.argv[1]), 'x' * 100)"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")])
+        assert done.returncode == -9
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]
+    write_text(tmp_path / "a", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "new")]
+
+
+def test_many_writers_of_one_file(tmp_path: Path) -> None:
+    """Each puts a whole file there, and none fails or takes another's partial one away."""
+    texts = [str(number) * 10_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            list(pool.map(lambda text: write_text(tmp_path / "a", text), texts))
+            assert (tmp_path / "a").read_text() in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -10,13 +10,14 @@ import pytest
 from convert.errors import EdgeError
 from edge import reference, store
 from edge.errors import ModelNotFound
+from tests.edge.reports import write_report
 
 
 def put(models: Path, name: str, level: str, report: dict | None = None) -> Path:
     path = store.file_path(models, name, level)
     store.make_folder(path.parent)
     path.write_bytes(b"x")
-    store.write_report(path, {"bytes": 1, **(report or {})})
+    write_report(path, {"bytes": 1, **(report or {})})
     return path
 
 

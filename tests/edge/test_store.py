@@ -8,6 +8,7 @@ import pytest
 
 from edge import store
 from edge.errors import StoreError
+from tests.edge.reports import write_report
 
 
 def put(models: Path, name: str, level: str, report: dict | None = None) -> Path:
@@ -15,7 +16,7 @@ def put(models: Path, name: str, level: str, report: dict | None = None) -> Path
     store.make_folder(path.parent)
     path.write_bytes(b"x" * 10)
     if report is not None:
-        store.write_report(path, report)
+        write_report(path, report)
     return path
 
 
@@ -93,3 +94,17 @@ def test_models_dir_that_is_a_file(tmp_path: Path) -> None:
         store.all_models(tmp_path / "file")
     with pytest.raises(StoreError, match="cannot make"):
         store.make_folder(tmp_path / "file" / "a")
+
+
+def test_a_report_belongs_to_the_file_it_was_made_for(tmp_path: Path) -> None:
+    """The bug: a kill between the two renames left the old report beside a new file, which was then called damaged."""
+    path = put(tmp_path, "a", "Q8_0", {"sha256": "old"})
+    new = path.with_name("new")
+    new.write_bytes(path.read_bytes())
+    store.prepare_report(path, {"bytes": path.stat().st_size, "sha256": "new", "mtime_ns": new.stat().st_mtime_ns})
+    assert store.kept_report(path)["sha256"] == "old", "until the new file has the name"
+    new.replace(path)
+    assert store.kept_report(path)["sha256"] == "new" == store.read_report(path)["sha256"]
+    store.publish_report(path)
+    assert store.kept_report(path)["sha256"] == "new"
+    assert {one.name for one in path.parent.iterdir()} == {path.name, store.report_path(path).name}

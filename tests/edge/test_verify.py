@@ -11,6 +11,7 @@ import pytest
 from edge import store
 from edge.lock import LockedFile, LockedModel, Output
 from edge.verify import Check, Finding, checkpoint_checks, compare, gguf_checks, stored_checks, verify
+from tests.edge.reports import write_report
 from tests.edge.tiny_hub import sha256
 
 GOOD, BAD = b"the right bytes", b"the wrong bytes"
@@ -47,7 +48,7 @@ def test_converted_files_against_their_reports(tmp_path: Path) -> None:
         path = store.file_path(tmp_path, "m", level)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(GOOD)
-        store.write_report(path, {"bytes": len(GOOD), **report})
+        write_report(path, {"bytes": len(GOOD), **report})
     assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {
         "m-Q8_0.gguf": "ok",
         "m-Q4_0.gguf": "damaged",
@@ -60,7 +61,7 @@ def test_a_converted_file_that_was_cut_short_is_damaged(tmp_path: Path) -> None:
     path = store.file_path(tmp_path, "m", "Q8_0")
     path.parent.mkdir()
     path.write_bytes(GOOD[:5])
-    store.write_report(path, {"bytes": len(GOOD), "sha256": sha256(GOOD)})
+    write_report(path, {"bytes": len(GOOD), "sha256": sha256(GOOD)})
     assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {"m-Q8_0.gguf": "damaged"}
 
 
@@ -69,7 +70,7 @@ def test_a_report_without_a_hash(sha: object, tmp_path: Path) -> None:
     path = store.file_path(tmp_path, "m", "Q8_0")
     path.parent.mkdir()
     path.write_bytes(GOOD)
-    store.write_report(path, {"bytes": len(GOOD), "sha256": sha})
+    write_report(path, {"bytes": len(GOOD), "sha256": sha})
     assert states(verify(stored_checks(LockedModel("m"), tmp_path), silent)) == {"m-Q8_0.gguf": "not locked"}
 
 

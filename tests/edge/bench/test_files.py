@@ -33,6 +33,7 @@ from edge.shapes import from_gguf
 from edge.tuned import Tuned
 from tests.edge import tiny_gguf
 from tests.edge.bench.conftest import Hybrid
+from tests.edge.reports import write_report
 
 
 class Converter:
@@ -71,7 +72,7 @@ def stored(tiny: Mapping[str, Path], tmp_path: Path) -> Path:
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, there)
         report = {"fingerprint": store.fingerprint(checkpoint), "bytes": path.stat().st_size}
-        store.write_report(there, report)
+        write_report(there, report)
     return tmp_path / "models"
 
 
@@ -176,7 +177,7 @@ def test_levels_that_were_made_from_another_checkpoint_do_not_count(tiny: Mappin
     """A model that had been changed since was measured as it had been."""
     for level in tiny:
         path = store.file_path(stored, "tiny-qwen", level)
-        store.write_report(path, {"fingerprint": "old", "bytes": path.stat().st_size})
+        write_report(path, {"fingerprint": "old", "bytes": path.stat().st_size})
     convert = Converter({None: tiny["Q4_0"]})
     files_of(["tiny-qwen"], [], stored, convert)
     assert convert.asked == [("tiny-qwen", None)]
@@ -184,7 +185,7 @@ def test_levels_that_were_made_from_another_checkpoint_do_not_count(tiny: Mappin
 
 def test_of_the_levels_that_are_here_those_that_are_up_to_date(tiny: Mapping[str, Path], stored: Path) -> None:
     path = store.file_path(stored, "tiny-qwen", "Q4_0")
-    store.write_report(path, {"fingerprint": "old", "bytes": path.stat().st_size})
+    write_report(path, {"fingerprint": "old", "bytes": path.stat().st_size})
     convert = Converter(dict(tiny))
     assert list(files_of(["tiny-qwen"], [], stored, convert)[1]) == ["Q8_0"]
 

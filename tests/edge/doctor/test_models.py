@@ -13,6 +13,7 @@ from edge.doctor.check import Check
 from edge.doctor.models import MOST, model_checks
 from edge.receipt import Receipt, fetched_now, write_receipt
 from tests.edge import tiny_gguf
+from tests.edge.reports import write_report
 
 PASSED = {"passed": True}
 
@@ -30,7 +31,7 @@ def add(models: Path, name: str = "tiny-qwen", level: str = "Q8_0", **report: An
     path.parent.mkdir(parents=True, exist_ok=True)
     tiny_gguf.write(path)
     if report:
-        store.write_report(path, {"level": level, "bytes": path.stat().st_size, **report})
+        write_report(path, {"level": level, "bytes": path.stat().st_size, **report})
     return path
 
 
@@ -74,7 +75,7 @@ def test_a_cut_file_without_a_report(models: Path):
 def test_a_file_that_would_end_the_process(models: Path):
     path = add(models, gate=PASSED)
     tiny_gguf.write(path, {"qwen2.attention.head_count": 0})
-    store.write_report(path, {"bytes": path.stat().st_size, "gate": PASSED})
+    write_report(path, {"bytes": path.stat().st_size, "gate": PASSED})
     check = only(models)
     assert check.status == "bad"
     assert "0 attention heads" in check.found

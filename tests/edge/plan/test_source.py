@@ -27,6 +27,7 @@ from tests.checkpoints import build
 from tests.edge import tiny_gguf
 from tests.edge.plan.conftest import stored
 from tests.edge.plan.sample import KNOWN, LOCK, locked_shape
+from tests.edge.reports import write_report
 
 
 def refused(model: str, models: Path, error: type[EdgeError] = EdgeError) -> str:
@@ -218,7 +219,7 @@ def test_files_of_a_checkpoint_that_was_converted(models: Path, tmp_path: Path) 
     for level in ("Q4_0", "Q8_0"):
         path = stored(models, "mine", level)
         made_from = store.fingerprint(folder) if level == "Q4_0" else "what it was before"
-        store.write_report(path, {"bytes": path.stat().st_size, "fingerprint": made_from})
+        write_report(path, {"bytes": path.stat().st_size, "fingerprint": made_from})
     found = find_source(str(folder), models)
     assert (list(found.files), found.download) == (["Q4_0"], 0), "the other would be converted again"
     shutil.rmtree(folder)
