@@ -1,8 +1,8 @@
 """What tests of the real service share.
 
 ``box``: a real box of tiny-qwen at Q4_0 with a kiosk.toml, and ``update``, another at Q8_0; both are an
-``edge.kiosk.pack.Packed``, packed once a session and signed with ``signing_key``. llama.cpp is compiled once and kept in
-the user's cache. ``gguf``: tiny-qwen alone. ``hanging``: a library that hangs.
+``edge.kiosk.pack.Packed``, packed once a session and signed with ``signing_key``. llama.cpp is compiled once and kept
+in the user's cache. ``gguf``: tiny-qwen alone. ``hanging``: a library that hangs.
 """
 
 from __future__ import annotations
