@@ -156,12 +156,14 @@ def check_whole(box: Box, files: Sequence[File]) -> None:
 
 
 def copy(source: BinaryIO, target: BinaryIO | None, size: int, on_bytes: Callable[[int], None]) -> str:
-    """The SHA-256 of the next ``size`` bytes, which also go to ``target``, if any. Raises OSError."""
+    """The SHA-256 of the next ``size`` bytes, which also go to ``target``, if any; empty when there are fewer.
+
+    Raises OSError."""
     hasher = hashlib.sha256()
     while size > 0:
         data = source.read(min(PIECE, size))
         if not data:
-            break
+            return ""
         if target is not None:
             target.write(data)
         hasher.update(data)

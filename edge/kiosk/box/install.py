@@ -56,14 +56,17 @@ def install(path: Path, layout: Layout, ways: Ways, say: Callable[[str], None], 
     try:
         checked = check_all(path, layout, ways, progress)
         with holding(layout):
+            clean(layout)
             if is_installed_and_sound(layout, checked, progress):
                 note(f"{title(checked.manifest)} is installed already, and sound")
                 if ways.systemd is not None:
                     serve(layout, checked.manifest, ways.systemd, ways.listen)
             else:
                 put_in_place(layout, checked, ways, note, progress)
+            clean(layout)
+            store.sweep(layout)
     except BoxError as error:
-        log_refusal(layout, path, error)
+        log.write(layout.log, f"{path.name} was not installed: {error}")
         raise
     return checked.manifest
 
@@ -80,15 +83,6 @@ def check_all(path: Path, layout: Layout, ways: Ways, progress: Progress) -> Che
             wanted = store.needed(layout, checked.manifest.files)
             store.check_room(store.free_disk(layout.root), wanted, layout.root)
     return checked
-
-
-def log_refusal(layout: Layout, path: Path, error: BoxError) -> None:
-    """Where there is a log; whoever may not write it has been told all the same."""
-    try:
-        if is_folder(layout.log.parent):
-            log.write(layout.log, f"{path.name} was not installed: {error}")
-    except OSError:
-        pass
 
 
 def is_installed_and_sound(layout: Layout, checked: Checked, progress: Progress) -> bool:
@@ -112,32 +106,34 @@ def put_in_place(layout: Layout, checked: Checked, ways: Ways, note: Callable[[s
     manifest, serving = checked.manifest, current_slot(layout)
     name = next(one for one in SLOTS if one != serving)
     new = layout.new(name)
-    clean(layout)
     store.sweep(layout, keep=store.by_name(manifest.files).keys())
     make_room(layout, manifest, note)
+    paused = False
     try:
         for one in store.add(layout, checked, progress):
             note(f"store/{one} was damaged on this disk, and was copied again")
         slot.build(layout, checked, new)
-        passed = try_new(layout, new, manifest, ways, note)
+        paused = pause(ways.systemd)
+        passed = trial.try_slot(layout, new, manifest, ways.min_speed, note)
+        if passed.planned:
+            note(f"it answers, and decodes {passed.speed:.2f} tokens/s of {passed.planned:.2f} planned")
+        trust.pin(layout, checked.key)
+        write_launcher(layout)
+        switch_to(layout, name, goes_back=serving is not None and not is_same(layout, serving, checked))
     except BaseException:
-        remove(new)
-        store.sweep(layout)
+        try:
+            remove(new)
+            store.sweep(layout)
+        finally:
+            if ways.systemd is not None and paused:
+                ways.systemd.start()
         raise
-    if passed.planned:
-        note(f"it answers, and decodes {passed.speed:.2f} tokens/s of {passed.planned:.2f} planned")
-    trust.pin(layout, checked.key)
-    write_launcher(layout)
-    switch_to(layout, name, goes_back=serving is not None and not is_same(layout, serving, checked))
     note(f"switched to slot {name}: {title(manifest)}, signed by {checked.key}")
     if ways.systemd:
         try:
             serve(layout, manifest, ways.systemd, ways.listen)
         except BoxError as error:
             put_back(layout, name, serving, ways.systemd, note, error)
-    remove(layout.old(name))
-    clean(layout)
-    store.sweep(layout)
 
 
 def make_room(layout: Layout, manifest: Manifest, note: Callable[[str], None]) -> None:
@@ -154,19 +150,13 @@ def make_room(layout: Layout, manifest: Manifest, note: Callable[[str], None]) -
     store.check_room(store.free_disk(layout.root), wanted, layout.root)
 
 
-def try_new(layout: Layout, new: Path, manifest: Manifest, ways: Ways, note: Callable[[str], None]) -> trial.Passed:
-    """The service pauses meanwhile: its visitors would slow the trial, and two models may not fit the memory.
-
-    Raises BoxError, OSError."""
-    pauses = ways.systemd is not None and ways.systemd.is_active()
-    if ways.systemd is not None and pauses:
-        ways.systemd.stop()
-    try:
-        return trial.try_slot(layout, new, manifest, ways.min_speed, note)
-    except BaseException:
-        if ways.systemd is not None and pauses:
-            ways.systemd.start()
-        raise
+def pause(systemd: Systemd | None) -> bool:
+    """Stop the service for the trial, if it runs: its visitors would slow the trial, and two models may not fit the
+    memory. Whoever asks meanwhile waits at its socket. Raises BoxError."""
+    if systemd is None or not systemd.is_active():
+        return False
+    systemd.stop()
+    return True
 
 
 def switch_to(layout: Layout, name: str, goes_back: bool) -> None:
@@ -210,7 +200,8 @@ def put_back(
 
 def serve(layout: Layout, manifest: Manifest, systemd: Systemd, listen: str | None = None) -> None:
     """Run the service by units that fit the current slot; ``listen`` is kept once it does. Raises BoxError, OSError."""
-    systemd.apply(unit_files(layout, manifest, listen))
+    with told(systemd.units):
+        systemd.apply(unit_files(layout, manifest, listen))
     if listen is not None:
         durable.write(layout.listen, f"{listen}\n".encode())
 

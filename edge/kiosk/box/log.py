@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,14 @@ KEPT = 3  # older files
 
 
 def write(path: Path, text: str) -> None:
-    """Append a line with its time; a full file becomes ``kiosk.log.1``. Raises OSError."""
+    """Append a line with its time; a full file becomes ``kiosk.log.1``. A failure is passed over: a full disk must not
+    stop what would be told of, and a box that is refused makes no folder."""
+    with contextlib.suppress(OSError):
+        append(path, text)
+
+
+def append(path: Path, text: str) -> None:
+    """Raises OSError."""
     line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {one_line(text)}\n".encode()
     if path.exists() and path.stat().st_size + len(line) > LARGEST:
         rotate(path)
