@@ -94,7 +94,7 @@ def _check_heads(md: dict[str, Any]) -> None:
     key = _number(md, f"{arch}.attention.key_length", width // heads[0])
     value = _number(md, f"{arch}.attention.value_length", width // heads[0])
     rope = _number(md, f"{arch}.rope.dimension_count", key)
-    if not key or not value or rope % 2 or rope > key:
+    if not key or not value or not rope or rope % 2 or rope > key:  # over 0 dimensions the first step never ends
         raise GgufError(f"{arch}: keys of {key}, values of {value}, RoPE over {rope} dimensions")
     if key != value and arch not in OWN_VALUE_LENGTH:
         raise GgufError(f"{arch}: keys of {key} dimensions and values of {value}")

@@ -13,6 +13,7 @@ from edge.gguf_sane import check_sane
 from tests.edge import tiny_gguf
 
 TOKENS, TYPES = tiny_gguf.vocabulary()
+GLM4 = {key.replace("qwen2.", "glm4."): value for key, value in tiny_gguf.metadata().items() if key[:6] == "qwen2."}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ TOKENS, TYPES = tiny_gguf.vocabulary()
         ({"qwen2.attention.key_length": 32}, "keys of 32"),
         ({"qwen2.rope.dimension_count": 8}, "RoPE over 8"),
         ({"qwen2.rope.dimension_count": 32}, "RoPE over 32"),
+        ({"general.architecture": "glm4", **GLM4, "glm4.rope.dimension_count": 0}, "RoPE over 0"),
         ({"tokenizer.ggml.model": "no_vocab"}, "no vocabulary"),
         ({"tokenizer.ggml.tokens": None}, "no vocabulary"),
         ({"tokenizer.ggml.tokens": [1, 2, 3]}, "no vocabulary"),
@@ -50,7 +52,7 @@ TOKENS, TYPES = tiny_gguf.vocabulary()
     ],
 )
 def test_what_would_end_the_process_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    """Each of these made llama.cpp assert, divide by zero or throw where nothing catches it."""
+    """Each of these made llama.cpp assert, divide by zero, compute for ever or throw where nothing catches it."""
     file = gguf_file.read(tiny_gguf.write(tmp_path / "tiny.gguf", changes))
     with pytest.raises(GgufError) as caught:
         check_sane(file)

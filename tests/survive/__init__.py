@@ -1,0 +1,1 @@
+"""What the program must survive: kills, damaged files, full disks, days of bad clients. Run by hand, with counts."""
