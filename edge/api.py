@@ -269,6 +269,26 @@ class Engine:
         """Have the thread that computes call it between two steps; it should be as short as a step."""
         return self._core.call(function)
 
+    def compute_prefix(self, tokens: Sequence[int]) -> Future[bytearray]:
+        """Have what many prompts begin with computed, among other requests, and keep it in memory beside the cache:
+        from now on it is computed no more. Its state is for ``restore_prefix``. Raises RequestError."""
+        return self._core.compute_prefix(list(tokens))
+
+    def restore_prefix(self, tokens: Sequence[int], state: bytearray) -> Future[None]:
+        """Keep what ``compute_prefix`` gave for these tokens in a context like this one. Never bytes from outside: C
+        trusts them. ContextError where it does not fit."""
+        return self._core.restore_prefix(list(tokens), state)
+
+    def wipe(self) -> Future[None]:
+        """Forget every conversation that has no request at work; the data of the cache, too, as soon as nobody is at
+        work. A prefix that is kept stays."""
+        return self._core.wipe()
+
+    @property
+    def reuses(self) -> bool:
+        """Whether requests go on from what others computed: not if ``deterministic``."""
+        return self._core.limits.chunk is None
+
     @property
     def steps(self) -> int:
         """How many steps and calls were computed so far."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-from collections.abc import Iterator, Sequence
-
-from rich.console import Console
-from rich.progress import Progress
+from collections.abc import Callable, Iterator, Sequence
 
 from convert.errors import EdgeError
 from edge.answer import Delta, Reader, Result
@@ -121,20 +118,35 @@ def read_all(
 ) -> list[Result]:
     """Read ``events``, each with the number of its reader, as they come: a stop string ends one answer while others go
     on. ``progress``: behind a bar with tokens/s in and out."""
-    console = Console(stderr=True)
     results: dict[int, Result] = {}
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("", total=len(readers))
-        started, read, written = bar.get_time(), 0, 0
+    with bar_of(len(readers)) if progress else contextlib.nullcontext(lambda result: None) as advance:
         while len(results) < len(readers):
             with contextlib.suppress(queue.Empty):
                 index, event = events.get(timeout=PATIENCE)
                 readers[index].feed(event)
                 if (result := readers[index].result) is not None:
                     results[index] = result
-                    read += result.timings.prompt_tokens
-                    written += result.timings.generated_tokens
-                    seconds = bar.get_time() - started
-                    speed = f"{rate(read, seconds):.0f} tokens/s in, {rate(written, seconds):.0f} out"
-                    bar.update(task, advance=1, description=speed)
+                    advance(result)
     return [results[index] for index in range(len(readers))]
+
+
+@contextlib.contextmanager
+def bar_of(total: int) -> Iterator[Callable[[Result], None]]:
+    """A bar on standard error, where that is a terminal: call it with each result."""
+    from rich.console import Console  # a server has no use for it, and imports it for long
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        started, read, written = bar.get_time(), 0, 0
+
+        def advance(result: Result) -> None:
+            nonlocal read, written
+            read += result.timings.prompt_tokens
+            written += result.timings.generated_tokens
+            seconds = bar.get_time() - started
+            speed = f"{rate(read, seconds):.0f} tokens/s in, {rate(written, seconds):.0f} out"
+            bar.update(task, advance=1, description=speed)
+
+        yield advance

@@ -13,9 +13,7 @@ from convert.errors import EdgeError
 from edge import reference, store
 from edge.chat.thinking import OPEN
 from edge.cli.common import progress_bar
-from edge.cli.convert import DEFAULT_LEVEL
 from edge.cli.model_options import is_count
-from edge.conversion import convert_and_check
 from edge.text import terminal_safe
 
 if TYPE_CHECKING:
@@ -35,6 +33,9 @@ def ensure_converted(model: str, models: Path, quiet: bool, level: str | None = 
         return reference.gguf_path(wanted, models)
     if (found := reference.find(wanted, models)) is not None:
         return found.path
+    from edge.cli.convert import DEFAULT_LEVEL  # the converter takes long to import
+    from edge.conversion import convert_and_check
+
     level = wanted.level or DEFAULT_LEVEL
     path = store.file_path(models, wanted.name, level)
     store.make_folder(path.parent)

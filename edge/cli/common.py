@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from convert.errors import EdgeError, one_line
 
@@ -66,6 +64,16 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
 
     The part of ``what`` after a colon is a detail; the bar and its clock go on while only that changes.
     """
+    from rich.console import Console  # most commands show no bar, and it takes long to import
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ DEFAULT_SLOTS = 4
 @click.option("--allow-host", multiple=True, help="A further name of this server.")
 @click.option("--alias", help="Name of the model for clients.")
 @click.option("--kiosk", type=click.Path(path_type=Path), help="A page for visitors, from this TOML file.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Where what conversations begin with is kept.")
 @click.option("--operator-key-file", type=click.Path(path_type=Path), help="A page of how it is, for these keys.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
 @click.option("-v", "--verbose", is_flag=True, help="A line a request: which endpoint, status, seconds.")
@@ -54,6 +56,7 @@ def serve_command(
     allow_host: tuple[str, ...],
     alias: str | None,
     kiosk: Path | None,
+    state_dir: Path | None,
     operator_key_file: Path | None,
     quiet: bool,
     verbose: bool,
@@ -85,11 +88,13 @@ def serve_command(
     wanted = reference.parse(model)
     name = alias or (wanted.name if wanted.gguf is None else path.stem)  # no folder of this machine is in it
 
-    def load() -> Any:
-        from edge.api import Engine
+    # Before the threads part: one could meet what the other has imported half.
+    from edge.api import Engine
+    from edge.warm import Warm
 
-        return Engine(path, slots=slots, models_dir=models_dir, **engine)
-
+    loader = ThreadPoolExecutor(1)  # it loads while the server is imported
+    loading = loader.submit(Engine, path, slots=slots, models_dir=models_dir, **engine)
+    loader.shutdown(wait=False)
     prefix = notify.warning_prefix(os.environ)
 
     def log(text: str) -> None:
@@ -102,10 +107,14 @@ def serve_command(
         if not quiet:
             log(f"{name} at {address} (Ctrl-C ends; page at /, OpenAI clients at /v1)")
 
+    warm = None
+    if state_dir is not None or config.kiosk is not None:
+        shown = config.kiosk or settings.Kiosk()
+        warm = Warm(state_dir, shown.system, shown.questions, warn, (lambda text: None) if quiet else log)
     from edge.server.run import serve
     from edge.server.serving import Serving
 
     debug = bool(click.get_current_context().params["debug"])
     tell = log if verbose else lambda text: None
     level = path.stem.rpartition("-")[2] if path.stem.rpartition("-")[2] in LEVELS else ""
-    serve(Serving(name, level, slots, config, load, warn, tell, debug), ready, manager)
+    serve(Serving(name, level, slots, config, loading.result, warn, tell, debug, warm), ready, manager)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from convert.errors import EdgeError
+from edge.engine.prefix import Prefix
 from edge.engine.runner import Drawn, Runner
 from edge.engine.scheduler import Limits, Pace, Work, by_turns, plan, should_wait, split
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Slot, find_seat
+from edge.engine.slots import Seat, Slot, find_seat, oldest_of
 from edge.engine.types import (
     ContextLengthError,
     EngineError,
@@ -28,8 +29,9 @@ from edge.engine.types import (
     RequestError,
     Token,
 )
-from edge.llama.context import Context, DecodeAborted
+from edge.llama.context import Context, ContextError, DecodeAborted
 from edge.llama.model import Model
+from edge.llama.sampler import Sampling
 
 T = TypeVar("T")
 
@@ -138,6 +140,8 @@ class Engine:
         held = [*resident, *[[]] * context.n_seq_max]
         self.slots = [Slot(index, list(held[index])) for index in range(context.n_seq_max)]
         self._runner = Runner(model, context)
+        self._prefix: Prefix | None = None
+        self._wiping = False  # the cache's data is to be cleared when nobody is at work
         self._inbox: queue.SimpleQueue[Submit | Cancel | Call | Close] = queue.SimpleQueue()
         self._waiting: list[Sequence] = []
         self._active: list[Sequence] = []
@@ -200,6 +204,35 @@ class Engine:
         self.send(Call(function, future))
         return future
 
+    def compute_prefix(self, tokens: list[int]) -> Future[bytearray]:
+        """Have what many prompts begin with computed, as a request among others, and keep it: see ``Prefix``. Its state
+        is for ``restore_prefix``. Raises RequestError."""
+        future: Future[bytearray] = Future()
+
+        def deliver(event: Event) -> None:
+            # The engine's thread calls it before it gives the slot, which holds these tokens alone, to another request.
+            if not isinstance(event, Finished):
+                return
+            try:
+                if event.error is not None:
+                    raise event.error
+                future.set_result(self._take_prefix(tokens))
+            except Exception as error:
+                future.set_exception(error)
+
+        self.start(Request(tuple(tokens), Sampling(temperature=0.0), max_tokens=1), deliver)
+        return future
+
+    def restore_prefix(self, tokens: list[int], state: bytearray) -> Future[None]:
+        """Keep what ``compute_prefix`` gave of these tokens in a context like this one: never bytes from outside.
+        ContextError where it does not fit."""
+        return self.call(lambda: self._restore(Prefix(tokens, state)))
+
+    def wipe(self) -> Future[None]:
+        """Forget the conversations in slots without a request; the data of the cache, too, as soon as nobody is at
+        work. What ``Prefix`` tells of stays."""
+        return self.call(self._wipe)
+
     def send(self, message: Submit | Call) -> None:
         """Hand a request to the thread. Raises what ended the engine, if it has ended."""
         with self._sending:
@@ -240,6 +273,8 @@ class Engine:
                 parts = split(work)
                 for part in parts:
                     self._compute(part, alone=len(parts) == 1)
+                if self._wiping:
+                    self._wipe()  # also what ends while others, and ever new ones, are at work
                 if not self._active and not self._waiting and self._inbox.empty():
                     self._check_idle()
                     self._served.clear()
@@ -257,6 +292,8 @@ class Engine:
     def _receive(self) -> bool:
         """Take in messages, waiting for one only when there is nothing to do. False: the engine is to end."""
         while True:
+            if self._wiping and not (self._active or self._waiting):
+                self._wipe()  # the last one was cancelled
             if (self._active or self._waiting) and self._inbox.empty():
                 return True
             self.idle = True
@@ -289,8 +326,12 @@ class Engine:
             )
             if seat is None:
                 return
-            if not separate and should_wait(sequence.tokens, self._active, seat.reused):
+            kept = None if separate else self._kept_for(sequence.tokens, seat)
+            resident = len(kept.tokens) if kept is not None else seat.reused
+            if not separate and should_wait(sequence.tokens, self._active, resident):
                 continue
+            if kept is not None:
+                seat = self._put(kept, seat.slot)
             reused = self._runner.begin(sequence, seat)
             self._waiting.remove(sequence)
             slot = seat.slot
@@ -368,6 +409,46 @@ class Engine:
             sequence.slot = None
         if sequence in self._active:
             self._active.remove(sequence)
+
+    def _take_prefix(self, tokens: list[int]) -> bytearray:
+        slot = next((slot for slot in self.slots if slot.tokens == tokens), None)
+        if slot is None:
+            raise EngineError("the prefix was not computed to its end")
+        state = self.context.get_state(slot.index)
+        self._prefix = Prefix(tokens, state)
+        return state
+
+    def _restore(self, prefix: Prefix) -> None:
+        """Keep it, and put it into a free slot: whoever comes first finds it there."""
+        free = [slot for slot in self.slots if slot.owner is None]
+        if not free:
+            raise EngineError("every slot is at work")
+        self._put(prefix, oldest_of(free, self.slots, side=False))
+        self._prefix = prefix
+
+    def _kept_for(self, tokens: list[int], seat: Seat) -> Prefix | None:
+        return self._prefix if self._prefix is not None and self._prefix.serves(tokens, seat.reused) else None
+
+    def _put(self, prefix: Prefix, slot: Slot) -> Seat:
+        """Make a slot hold just the prefix. Raises ContextError; it is empty then."""
+        slot.tokens = []
+        self.context.set_state(slot.index, prefix.state)
+        if self.context.memory_last(slot.index) != len(prefix.tokens) - 1:
+            self.context.memory_rm(slot.index)
+            raise ContextError("the state is of another number of tokens")
+        slot.tokens = list(prefix.tokens)
+        return Seat(slot, slot, len(slot.tokens))
+
+    def _wipe(self) -> None:
+        for slot in self.slots:
+            if slot.owner is None and slot.tokens:
+                self.context.memory_rm(slot.index)
+                slot.tokens = []
+        self._wiping = bool(self._active or self._waiting)
+        if not self._wiping:
+            self.context.memory_clear()
+            if self._prefix is not None:
+                self._put(self._prefix, self.slots[0])
 
     def _check_idle(self) -> None:
         """Nobody is at work: every slot is free, and the cache holds what the slots say. Raises EngineError."""

@@ -125,6 +125,7 @@ class Context:
         self.model = model  # keeps the weights alive as long as the cache
         self.pointer: Any = pointer
         self.n_seq_max = n_seq_max
+        self.kv_type, self.flash_attn, self.rope = kv_type, flash_attn, rope
         self.n_ctx: int = lib.llama_n_ctx(pointer)
         self.n_ctx_seq: int = lib.llama_n_ctx_seq(pointer)
         self.n_batch: int = lib.llama_n_batch(pointer)

@@ -22,6 +22,7 @@ from edge.server.config import Config
 from edge.server.errors import Loading, fault_of
 from edge.server.gate import Gate
 from edge.server.metrics import Metrics
+from edge.warm import Warm
 
 FIRST = "Hello"  # to be continued by the first token
 
@@ -29,7 +30,8 @@ FIRST = "Hello"  # to be continued by the first token
 @dataclass
 class Serving:
     """``name`` and ``level`` of the model as clients see them; ``load`` makes the engine, which has ``begun``, and is
-    ``loaded`` once it is known to answer. ``log`` takes a line about the server, ``tell`` one a request."""
+    ``loaded`` once it is known to answer. ``log`` takes a line about the server, ``tell`` one a request. ``warm``:
+    what conversations begin with, if it is to be there before they do."""
 
     name: str
     level: str
@@ -39,6 +41,7 @@ class Serving:
     log: Callable[[str], None]
     tell: Callable[[str], None] = lambda text: None
     debug: bool = False
+    warm: Warm | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     begun: Engine | None = None
     loaded: Engine | None = None
@@ -52,10 +55,14 @@ class Serving:
         """Load the model. ``on_failure`` is called once ``failure`` tells why it cannot be."""
         try:
             loaded = self.begun = await asyncio.to_thread(self.load)
+            if self.warm is not None:
+                await asyncio.to_thread(self.warm.restore, loaded)
             await asyncio.to_thread(loaded.generate, [FIRST], max_tokens=1)  # raises where its logits are no numbers
             self.level = level_of(loaded.model.file) or self.level
             gc.freeze()  # the vocabulary is here to stay: a collector that looks at it holds answers up
             self.loaded = loaded
+            if self.warm is not None:  # those who ask now are answered, and wait only for what they have in common
+                await asyncio.to_thread(self.warm.compute, loaded)
         except Exception as error:
             self.failure = error
             on_failure()

@@ -17,8 +17,10 @@ import httpx
 
 from edge.api import Engine
 from edge.server.config import Config
+from edge.server.notify import Manager
 from edge.server.run import address, build, listen
 from edge.server.serving import Serving
+from edge.warm import Warm
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -69,6 +71,8 @@ def running(
     *,
     slots: int = 4,
     load: Callable[[], Engine] | None = None,
+    manager: Manager | None = None,
+    warm: Warm | None = None,
     **engine: Any,
 ) -> Iterator[Served]:
     """Serve a GGUF on a free port of the loopback, until the block ends. The model is loaded, unless ``load`` is given,
@@ -76,9 +80,9 @@ def running(
     config = config or Config(port=0)
     log: list[str] = []
     loading = load or (lambda: Engine(path, slots=slots, **engine))
-    serving = Serving(path.stem, "", slots, config, loading, log.append, log.append, debug=True)
+    serving = Serving(path.stem, "", slots, config, loading, log.append, log.append, debug=True, warm=warm)
     listening = listen(config)
-    server = build(serving)
+    server = build(serving, manager)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     served = Served(address(config, listening), serving, log)
     thread.start()
