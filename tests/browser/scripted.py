@@ -60,7 +60,10 @@ def fails(status: int, message: str = "no", code: str | None = None, **headers: 
 
 
 class Scripted:
-    """``answers`` are given in turn, then "Hello." for ever; ``asked`` and ``keys`` are what came."""
+    """``answers`` are given in turn, then "Hello." for ever; ``asked`` and ``keys`` are what came.
+
+    ``wipes``: how many questions had come each time when the page had the server forget; ``wipe_status`` is its answer.
+    """
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {
@@ -75,6 +78,8 @@ class Scripted:
         self.answers: deque[Answer] = deque()
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.wipes: list[int] = []
+        self.wipe_status = 200
         self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
         self._server.daemon_threads = True
@@ -109,7 +114,12 @@ def handler_of(script: Scripted) -> type[BaseHTTPRequestHandler]:
                 self.reply(404, "text/plain", b"")
 
         def do_POST(self) -> None:
-            script.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/kiosk/wipe":
+                script.wipes.append(len(script.asked))
+                self.reply(script.wipe_status, "application/json", b"{}")
+                return
+            script.asked.append(body)
             script.keys.append(self.headers.get("Authorization"))
             answer = script.answers.popleft() if script.answers else says("Hello.")
             if answer.status != 200:

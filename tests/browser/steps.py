@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from playwright.sync_api import Locator, Page, expect
+
+PATIENCE = 10  # seconds
 
 
 def ask(page: Page, question: str = "Why?") -> None:
@@ -27,3 +32,12 @@ def questions(page: Page) -> Locator:
 
 def conversations(page: Page) -> Locator:
     return page.locator("#sidebar .title")
+
+
+def until(page: Page, condition: Callable[[], object]) -> None:
+    """Wait for what the page makes happen elsewhere."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        page.evaluate("null")  # lets playwright work
+        time.sleep(0.02)

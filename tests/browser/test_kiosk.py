@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Open
-from tests.browser.scripted import END, Answer, Scripted, delta, fails, says
-from tests.browser.steps import answer, ask, questions
+from tests.browser.scripted import END, Answer, Scripted, comment, delta, fails, says
+from tests.browser.steps import answer, ask, questions, until
 
 KIOSK: dict[str, Any] = {
     "title": "City museum",
@@ -66,6 +66,79 @@ def test_left_alone_it_forgets_everything(kiosk: Page, server: Scripted) -> None
     ask(kiosk, "Next visitor")
     expect(answer(kiosk)).to_have_text("Hello.")
     assert [one["content"] for one in server.asked[1]["messages"]] == ["You are a guide.", "Next visitor"]
+
+
+def test_the_server_forgets_with_the_page(kiosk: Page, server: Scripted) -> None:
+    """Once at the start, for a page before this one may have crashed; then for each visitor who asked something."""
+    until(kiosk, lambda: server.wipes == [0])
+    kiosk.clock.fast_forward(61_000)
+    ask(kiosk, "A private matter")
+    expect(answer(kiosk)).to_have_text("Hello.")
+    kiosk.clock.fast_forward(61_000)
+    nothing_left(kiosk)
+    until(kiosk, lambda: server.wipes == [0, 1])
+    ask(kiosk)
+    expect(answer(kiosk)).to_have_text("Hello.")
+    kiosk.get_by_role("button", name="Start again").click()
+    until(kiosk, lambda: server.wipes == [0, 1, 2])
+    kiosk.clock.fast_forward(200_000)
+    expect(kiosk.get_by_role("button", name="What is new?")).to_be_visible()
+    assert server.wipes == [0, 1, 2]
+
+
+def test_a_server_that_did_not_hear_is_told_again(kiosk: Page, server: Scripted) -> None:
+    until(kiosk, lambda: server.wipes == [0])
+    server.wipe_status = 503
+    ask(kiosk)
+    expect(answer(kiosk)).to_have_text("Hello.")
+    kiosk.clock.fast_forward(61_000)
+    until(kiosk, lambda: server.wipes == [0, 1])
+    server.wipe_status = 200
+    kiosk.clock.fast_forward(61_000)
+    until(kiosk, lambda: server.wipes == [0, 1, 1])
+
+
+def test_the_server_forgets_when_the_page_closes(kiosk: Page, server: Scripted) -> None:
+    endless = server.will(Answer([delta(content="A private tale"), threading.Event()]))
+    ask(kiosk, "private")
+    expect(answer(kiosk)).to_have_text("A private tale")
+    kiosk.goto("about:blank")
+    assert endless.gone.wait(10)
+    until(kiosk, lambda: server.wipes == [0, 1])
+
+
+WAITS = {
+    "en-US": ("In the queue: 2 before you", "You are next", "Reading the question: 46 %", "Reading the question"),
+    "zh-CN": ("排队中：前面还有 2 位", "下一位就是您", "正在读取问题：46%", "正在读取问题"),
+}
+
+
+@pytest.mark.parametrize("locale", WAITS)
+def test_who_waits_sees_and_hears_when_it_is_their_turn(open_page: Open, server: Scripted, locale: str) -> None:
+    """Percents are not said aloud: they would never end."""
+    server.settings["kiosk"] = KIOSK
+    page = open_page(locale=locale, viewport={"width": 1080, "height": 1920}, has_touch=True)
+    following, reading, answering = (threading.Event() for _ in range(3))
+    steps = [comment("queue 2"), following, comment("queue 0"), reading, comment("prefill 512/1100"), answering]
+    server.will(Answer([*steps, delta(content="Now."), *END]))
+    page.get_by_role("button", name="What is new?").tap()
+    status, aloud = page.locator(".answer .status"), page.get_by_role("status").and_(page.locator("#announcer"))
+    queued, follows, read, said = WAITS[locale]
+    expect(status).to_have_text(queued)
+    expect(aloud).to_have_text(queued)
+    size = "(element) => parseFloat(getComputedStyle(element).fontSize)"
+    assert status.evaluate(size) >= 18
+    following.set()
+    expect(status).to_have_text(follows)
+    expect(aloud).to_have_text(follows)
+    reading.set()
+    expect(status).to_have_text(read)
+    expect(page.get_by_role("progressbar")).to_have_attribute("max", "1100")
+    expect(aloud).to_have_text(said)
+    answering.set()
+    expect(answer(page)).to_have_text("Now.")
+    expect(status).to_be_hidden()
+    expect(aloud).to_contain_text("Now.")
 
 
 def nothing_left(page: Page) -> None:

@@ -1,4 +1,4 @@
-// What the page asks of the server: its settings, and an answer as a stream of events.
+// What the page asks of the server: its settings, an answer as a stream of events, and to forget.
 
 import { serverEvents } from "./sse.js";
 
@@ -64,11 +64,24 @@ export async function* streamAnswer(body, key, signal) {
   throw new Problem("cut");
 }
 
-async function post(body, key, signal) {
+/** Has the server of a kiosk forget what was asked; gives whether it did. The page may close meanwhile. */
+export async function wipeServer(key) {
+  try {
+    return (await fetch("/kiosk/wipe", { ...withBody({}, key), keepalive: true })).ok;
+  } catch {
+    return false;
+  }
+}
+
+function withBody(body, key) {
   const headers = { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  return { method: "POST", headers, body: JSON.stringify(body) };
+}
+
+async function post(body, key, signal) {
   let response;
   try {
-    response = await fetch("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body), signal });
+    response = await fetch("/v1/chat/completions", { ...withBody(body, key), signal });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new Problem("cut");

@@ -3,6 +3,7 @@
 import { streamAnswer, untilReady } from "./api.js";
 import { advanced, newAnswer, newConversation, requestMessages } from "./conversation.js";
 import { withAnswer, withoutAnswer, withQuestion } from "./conversation.js";
+import { waitWords } from "./message.js";
 import { problemOf, problemWords } from "./problem.js";
 import { word } from "./words.js";
 
@@ -74,7 +75,12 @@ export function createChat({ log, request, key, changed, keep, announce }) {
     const messages = requestMessages(mine.asked, system);
     const body = { ...fields, messages, stream: true, stream_options: { include_usage: true } };
     const started = performance.now();
-    const show = (progress) => mine.view.update(mine.answer, progress);
+    let said = "";
+    const show = (progress) => {
+      mine.view.update(mine.answer, progress);
+      const words = waitWords(progress);
+      if (words !== "" && words !== said) announce((said = words));
+    };
     mine.answer = newAnswer();
     show({});
     try {

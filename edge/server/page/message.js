@@ -100,7 +100,14 @@ function showStatus(element, answer, progress) {
 function statusWords({ loading, prefill, queue }) {
   if (loading) return word("waitingLoading");
   if (prefill) return word("prefill", { percent: Math.floor((100 * prefill[0]) / Math.max(1, prefill[1])) });
-  return queue ? word("queue", { ahead: queue }) : word("waiting");
+  if (queue === undefined) return word("waiting");
+  return queue > 0 ? word("queue", { ahead: queue }) : word("queueNext");
+}
+
+/** What to say aloud of a wait; that the question is read, but not each percent of it. */
+export function waitWords(progress) {
+  if (progress.prefill) return word("reading");
+  return progress.queue === undefined ? "" : statusWords(progress);
 }
 
 function thinkingWords(answer, streams) {

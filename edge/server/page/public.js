@@ -1,5 +1,6 @@
-// The page on a public screen: one conversation, no settings, nothing kept.
+// The page on a public screen: one conversation, no settings, nothing kept, here or on the server.
 
+import { wipeServer } from "./api.js";
 import { createChat } from "./chat.js";
 import { createComposer } from "./composer.js";
 import { closeDoors, fillWelcome, wipeWhenIdle } from "./kiosk.js";
@@ -20,11 +21,13 @@ export function startKiosk(kiosk, server, { part, key, announce, newLog, onEscap
   Object.assign(actions, chat);
   const composer = createComposer(part("composer"), chat.ask, chat.stop);
   const stillHere = wipeWhenIdle(kiosk.idle_seconds, chat.running, wipe);
+  let onServer = true; // something to forget is there, perhaps of a page that crashed
 
   function showState(conversation, running) {
     composer.setRunning(running);
     part("welcome").hidden = conversation.messages.length > 0;
     part("again").hidden = conversation.messages.length === 0;
+    onServer ||= conversation.messages.length > 0;
     stillHere(); // the wait begins when the answer is there
   }
 
@@ -41,6 +44,14 @@ export function startKiosk(kiosk, server, { part, key, announce, newLog, onEscap
     chat.discard();
     announce("");
     dress(kiosk.language);
+    forgetOnServer();
+  }
+
+  /** What the server did not hear, it is told again after the next wait. */
+  async function forgetOnServer() {
+    if (!onServer) return;
+    onServer = false;
+    if (!(await wipeServer(key.read()))) onServer = true;
   }
 
   document.title = kiosk.title || server.model;
@@ -50,6 +61,7 @@ export function startKiosk(kiosk, server, { part, key, announce, newLog, onEscap
   part("language").addEventListener("click", () => dress(currentLanguage() === "zh" ? "en" : "zh"));
   part("again").addEventListener("click", wipe);
   onEscape(chat.stop);
+  addEventListener("pagehide", wipe);
   closeDoors();
   wipe();
 }

@@ -39,6 +39,8 @@ const TABLE = {
   question: ["Your question", "您的问题"],
   questionHint: ["Ask anything", "输入您的问题"],
   queue: ["In the queue: {ahead} before you", "排队中：前面还有 {ahead} 位"],
+  queueNext: ["You are next", "下一位就是您"],
+  reading: ["Reading the question", "正在读取问题"],
   regenerate: ["Answer again", "重新回答"],
   rename: ["Rename", "重命名"],
   retry: ["Try again", "重试"],
