@@ -24,6 +24,7 @@ from edge.answer import Delta, Reader, Result
 from edge.constrain import Grammars
 from edge.engine import engine as core
 from edge.engine.scheduler import Limits
+from edge.engine.slots import SlotState, state_of
 from edge.engine.types import Event
 from edge.fit import check_context_fits
 from edge.in_use import InUse
@@ -283,6 +284,11 @@ class Engine:
         """Forget every conversation that has no request at work; the data of the cache, too, as soon as nobody is at
         work. A prefix that is kept stays."""
         return self._core.wipe()
+
+    @property
+    def slots(self) -> list[SlotState]:
+        """As they are now, or were a moment ago."""
+        return [state_of(slot) for slot in self._core.slots]
 
     @property
     def reuses(self) -> bool:

@@ -25,6 +25,21 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class SlotState:
+    """``state``: ``free``, ``reads`` a prompt, or ``writes``; ``tokens``: how many it holds."""
+
+    state: str
+    tokens: int
+
+
+def state_of(slot: Slot) -> SlotState:
+    owner = slot.owner  # another thread may take it away
+    if owner is None:
+        return SlotState("free", len(slot.tokens))
+    return SlotState("writes" if owner.decoding else "reads", len(slot.tokens))
+
+
+@dataclass(frozen=True)
 class Seat:
     """Where a request begins: ``slot`` with ``reused`` tokens that ``source`` holds, which may be the same slot."""
 

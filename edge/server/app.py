@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 import edge
 from convert.errors import EdgeError
 from edge.engine.types import ContextLengthError
-from edge.server import chat_route, model_route, page_route, text_route
+from edge.server import chat_route, kiosk_route, model_route, page_route, text_route
 from edge.server.body import describe
 from edge.server.errors import fault_of, fault_of_field, fault_of_status
 from edge.server.guard import BodyRefused, Guard, respond
@@ -38,6 +38,7 @@ BODIES: list[Any] = [
     TokenizeRequest,
     DetokenizeRequest,
     TemplateRequest,
+    kiosk_route.WipeRequest,
 ]
 
 PROMPT_FIELDS = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
@@ -70,6 +71,12 @@ def make_app(serving: Serving, on_failure: Callable[[], None], manager: Manager 
     app.state.serving = serving
     for route in (chat_route, text_route, model_route, page_route):
         app.include_router(route.router)
+    if serving.config.kiosk is not None:
+        app.include_router(kiosk_route.router)
+    if serving.config.operator_keys:
+        from edge.server import operator_route  # with what reads the machine: few servers have it
+
+        app.include_router(operator_route.router)
     handle_errors(app, serving)
     app.openapi = lambda: describe(app, BODIES)  # type: ignore[method-assign]
     return Watch(Guard(app, serving.config), serving)

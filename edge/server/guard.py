@@ -19,8 +19,9 @@ from edge.server.errors import Fault
 
 MOST_BODY = 16 << 20  # bytes
 BODY_SECONDS = 30.0  # for a whole body
-PUBLIC = ("/", "/health", "/v1/health", "/favicon.ico")
-PUBLIC_BELOW = "/page/"
+PUBLIC = ("/", "/health", "/v1/health", "/favicon.ico", "/operator")
+PUBLIC_BELOW = ("/page/", "/operator/page/")
+OPERATORS = "/operator/status"  # has keys of its own
 PREFLIGHT_SECONDS = "600"
 CLOSE = {"Connection": "close"}  # where the rest of the body is not read
 
@@ -30,7 +31,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
-        self._keys = [hashlib.sha256(key.encode()).digest() for key in config.keys]
+        self._keys, self._operators = digests(config.keys), digests(config.operator_keys)
         self._hosts = own_names(config)
         self._origins = frozenset(origin.lower() for origin in config.origins)
 
@@ -56,7 +57,8 @@ class Guard:
         if "content-length" in headers and "transfer-encoding" in headers:  # readers disagree where its body ends
             return Fault(400, "a body has a length or comes in chunks, not both", "invalid_request", headers=CLOSE)
         key = key_of(headers)
-        if self._keys and not is_public(scope["path"]) and not self._knows(key):
+        known = self._operators or self._keys if scope["path"] == OPERATORS else self._keys
+        if known and not is_public(scope["path"]) and not knows(known, key):
             return Fault(401, "a key is needed" if not key else "the key is not known", "invalid_api_key")
         scope["client_name"] = hashlib.sha256(key.encode()).hexdigest() if self._keys else client_address(scope)
         if scope["method"] in ("POST", "PUT", "PATCH"):
@@ -79,11 +81,6 @@ class Guard:
         except ValueError:
             return False
         return True
-
-    def _knows(self, key: str) -> bool:
-        """In a time that tells nothing of how much of it is right."""
-        digest = hashlib.sha256(key.encode()).digest()
-        return any([hmac.compare_digest(digest, known) for known in self._keys])
 
     def _preflight(self, origin: str, headers: Headers) -> Response:
         if origin not in self._origins:
@@ -133,6 +130,16 @@ def own_names(config: Config) -> frozenset[str]:
     return frozenset(
         {"localhost", config.host.lower(), machine, f"{machine}.local", *map(str.lower, config.hosts)} - {""}
     )
+
+
+def digests(keys: Iterable[str]) -> list[bytes]:
+    return [hashlib.sha256(key.encode()).digest() for key in keys]
+
+
+def knows(known: Iterable[bytes], key: str) -> bool:
+    """In a time that tells nothing of how much of it is right."""
+    (digest,) = digests([key])
+    return any([hmac.compare_digest(digest, one) for one in known])
 
 
 def key_of(headers: Mapping[str, str]) -> str:

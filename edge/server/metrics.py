@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from edge.server.serving import Serving
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+RECENT = 50  # answers
 TOKENS_A_SECOND = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -25,6 +29,9 @@ class Metrics:
     def __init__(self, serving: Serving) -> None:
         self.registry = registry = CollectorRegistry()
         registry.register(Now(serving))
+        self.began = time.monotonic()
+        self.recent: deque[Timings] = deque(maxlen=RECENT)
+        self.errors = Counter("edge_errors", "Requests that failed, by code", ["kind"], registry=registry)
         self.requests = Counter("edge_requests", "Answered HTTP requests", ["endpoint", "status"], registry=registry)
         self.prompt_tokens = Counter("edge_prompt_tokens", "Tokens of prompts", registry=registry)
         self.cached_tokens = Counter("edge_cached_tokens", "Of these, tokens that were in the cache", registry=registry)
@@ -43,6 +50,7 @@ class Metrics:
 
     def saw(self, timings: Timings) -> None:
         """An answer has ended."""
+        self.recent.append(timings)
         self.prompt_tokens.inc(timings.prompt_tokens)
         self.cached_tokens.inc(timings.cached_tokens)
         self.generated_tokens.inc(timings.generated_tokens)
@@ -75,6 +83,15 @@ class Now(Collector):
         }
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(name, text, value=value)
+
+
+def counts(counter: Counter, label: str) -> dict[str, int]:
+    """How much it has counted, by one of its labels."""
+    found = Tally[str]()
+    for sample in (sample for metric in counter.collect() for sample in metric.samples):
+        if sample.name.endswith("_total"):
+            found[sample.labels[label]] += int(sample.value)
+    return dict(found)
 
 
 def memory() -> int:

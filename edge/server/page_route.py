@@ -44,7 +44,7 @@ async def settings(request: Request) -> Response:
             "key_needed": bool(serving.config.keys),
             "thinks": serving.thinks,
             "ready": serving.loaded is not None,
-            "kiosk": kiosk.model_dump() if kiosk else None,
+            "kiosk": kiosk.model_dump(exclude={"golden"}) if kiosk else None,
         },
         headers=HEADERS,
     )
@@ -55,8 +55,8 @@ async def file(name: str) -> Response:
     return asset(name)
 
 
-def asset(name: str) -> Response:
-    path = PAGE / name
-    if path.parent != PAGE or path.suffix not in TYPES or not path.is_file():
+def asset(name: str, folder: Path = PAGE) -> Response:
+    path = folder / name
+    if path.parent != folder or path.suffix not in TYPES or not path.is_file():
         return respond(fault_of_status(404))
     return FileResponse(path, media_type=TYPES[path.suffix], headers=HEADERS)

@@ -69,7 +69,9 @@ class Serving:
 
     def note(self, error: Exception) -> None:
         """Tell the log of a failure that is the server's own: its kind only, for its words may hold a prompt."""
-        if fault_of(error).status == 500:
+        fault = fault_of(error)
+        self.metrics.errors.labels(fault.code or str(fault.status)).inc()
+        if fault.status == 500:
             self.log(f"a request failed: {type(error).__name__} {place_of(error)}")
         if self.debug:
             traceback.print_exception(error)

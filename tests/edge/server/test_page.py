@@ -63,4 +63,4 @@ def test_what_a_kiosk_needs_to_know(gguf: dict[str, Path]) -> None:
     told = answer.json()
     assert told["key_needed"] is True and told["thinks"] is True and "secret" not in answer.text
     assert told["kiosk"]["title"] == "Museum" and told["kiosk"]["questions"] == ["Where?"]
-    assert told["kiosk"].keys() == Kiosk.model_fields.keys()
+    assert told["kiosk"].keys() == Kiosk.model_fields.keys() - {"golden"}

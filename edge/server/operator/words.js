@@ -1,0 +1,63 @@
+// Every word of the operator's page, in English and Chinese.
+
+import { currentLanguage } from "/page/words.js";
+
+const TABLE = {
+  answers: ["Answers", "回答"],
+  available: ["Memory free", "可用内存"],
+  clock: ["Clock", "CPU 频率"],
+  cold: ["cold", "冷启动"],
+  counted: ["Of the last", "统计范围"],
+  countedOf: ["{count} answers", "最近 {count} 次回答"],
+  disk: ["Disk free", "可用磁盘"],
+  enter: ["Show", "进入"],
+  errors: ["Errors", "错误"],
+  firstToken: ["First token after", "首 token 时间"],
+  free: ["free", "空闲"],
+  installed: ["Installed slot", "当前安装槽"],
+  key: ["Operator key", "运维密钥"],
+  keyHint: ["It stays in this page, and is forgotten when it closes.", "密钥只保存在此页面中，关闭页面即清除。"],
+  languageOther: ["中文", "English"],
+  level: ["Quantization", "量化级别"],
+  loading: ["loading", "加载中"],
+  lock: ["Lock", "锁定"],
+  log: ["Installation log", "安装日志"],
+  longest: ["Longest wait for it", "最长首 token 时间"],
+  machine: ["Machine", "设备"],
+  memory: ["Memory in use", "内存占用"],
+  memoryOf: ["{used} of {limit}", "{used} / {limit}"],
+  model: ["Model", "模型"],
+  none: ["none", "无"],
+  nothing: ["not known", "未知"],
+  peak: ["Most memory so far", "内存峰值"],
+  queue: ["Waiting", "排队"],
+  queueOf: ["{waiting} of {places} places", "{waiting} / {places}"],
+  reads: ["reads a question", "读取问题"],
+  ready: ["ready", "就绪"],
+  refused: ["HTTP {status}", "HTTP {status}"],
+  seconds: ["{seconds} s", "{seconds} 秒"],
+  server: ["Server", "服务"],
+  slot: ["Slot {number}", "槽 {number}"],
+  slots: ["Slots and queue", "槽与队列"],
+  slotTokens: ["{state}, {tokens} tokens kept", "{state}，保留 {tokens} token"],
+  speed: ["Speed", "生成速度"],
+  speedOf: ["{speed} tokens/s", "{speed} token/秒"],
+  started: ["Started", "启动方式"],
+  status: ["State", "状态"],
+  temperature: ["Temperature", "温度"],
+  title: ["Operator", "运维"],
+  unreachable: ["The server cannot be reached; trying again.", "无法连接服务器，正在重试。"],
+  uptime: ["Running for", "运行时间"],
+  uptimeDays: ["{days} d {hours} h", "{days} 天 {hours} 小时"],
+  uptimeHours: ["{hours} h {minutes} min", "{hours} 小时 {minutes} 分"],
+  uptimeMinutes: ["{minutes} min", "{minutes} 分"],
+  versions: ["Versions", "版本"],
+  warm: ["warm", "热启动"],
+  writes: ["writes an answer", "生成回答"],
+  wrongKey: ["The key is not right.", "密钥不正确。"],
+};
+
+export function word(key, values = {}) {
+  const text = TABLE[key][currentLanguage() === "zh" ? 1 : 0];
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
