@@ -92,7 +92,8 @@ def show(box: Box, as_json: bool) -> None:
     fingerprint = trust.fingerprint(box.key)
     if as_json:
         shown = {name: value for name, value in asdict(manifest).items() if name != "files"}
-        print(json.dumps({**shown, "key": fingerprint, "bytes": box.size, "archive_sha256": box.archive.sha256}))
+        end = {"archive_length": box.archive.length, "archive_sha256": box.archive.sha256}
+        print(json.dumps({**shown, "key": fingerprint, "bytes": box.size, **end}))
         return
     say(title(manifest))
     say(f"for {manifest.machine}, Python {manifest.python}, glibc {manifest.glibc}, CPU: {', '.join(manifest.cpu)}")

@@ -18,6 +18,7 @@ FOREIGN = ("site-packages", "dist-packages")
 
 
 def main() -> None:
+    sys.dont_write_bytecode = True  # the slot stays what was signed
     before = set(sys.modules)
     sys.path.insert(0, str(SLOT))
     box_errors = importlib.import_module(f"{BOX.name}.errors")
@@ -52,13 +53,12 @@ def choose_level(manifest: Any) -> str:
 
 
 def prepare(environment: MutableMapping[str, str], level: str) -> None:
-    """For this process and its children. No byte code is written: the slot stays what was signed."""
+    """For this process and its children."""
     site = str(SLOT / "site")
     outside = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [site] + [
         path for path in sys.path if path not in ("", str(SLOT), str(BOX), *outside) and Path(path).name not in FOREIGN
     ]
-    sys.dont_write_bytecode = True
     environment.update(
         PYTHONPATH=site,
         PYTHONNOUSERSITE="1",

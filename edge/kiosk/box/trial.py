@@ -146,6 +146,13 @@ def end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Also when its connection is known to be closed a moment earlier than its end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(1)
+    return child.returncode is not None
+
+
 def last_line(output: bytes) -> str:
     lines = [line for line in output.decode("utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it said nothing"
@@ -207,7 +214,7 @@ def ask(layout: Layout, child: subprocess.Popen[bytes], question: str, tokens: i
     try:
         status, answer = request(layout, "POST", "/v1/chat/completions", body, ANSWER_SECONDS)
     except (OSError, HTTPException, ValueError, RecursionError) as error:
-        if child.poll() is not None:
+        if has_ended(child):
             raise failed(f"it ended while it answered: {last_line((layout.trial / OUTPUT).read_bytes())}") from error
         raise failed(f"it gave no answer: {error}") from error
     if status != 200 or not isinstance(answer, dict):
