@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_one_who_is_answered_is_not_disturbed(kiosk: Served, client: httpx.Clien
             assert rest and said.endswith(rest)
     until(lambda: kiosk.idle and kept(kiosk) == [(0, -1)] * 2)
     assert not any("failed" in line for line in kiosk.log)
+
+
+def test_what_is_left_goes_though_it_is_never_quiet(kiosk: Served, client: httpx.Client) -> None:
+    """A visitor's answer was at work when they left; their text stayed as long as there was always somebody else."""
+    with saying(kiosk.engine, "slow " * 10, "slow " * 200, pause=0.02), ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, client, VISITOR | {"max_tokens": 20})
+        until(lambda: any(slot.tokens for slot in kiosk.engine._core.slots))
+        ask(client, {}, WIPE)
+        pool.submit(ask, client, {"messages": HELLO, "max_tokens": 60})
+        first.result()
+        until(lambda: sum(count > 0 for count, _ in kept(kiosk)) == 1)
+        assert [slot.tokens for slot in kiosk.engine._core.slots if not slot.owner] == [[]], "the other goes on"
+    until(lambda: kiosk.idle)
 
 
 def test_what_conversations_begin_with_stays(kiosk: Served, client: httpx.Client) -> None:
