@@ -46,12 +46,19 @@ def fail(error: Exception, debug: bool) -> NoReturn:
     """Say what is wrong and what to do, in one line; exit code 1, or the error's own."""
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError) and is_foreign(error):
+        error = EdgeError(f"this needs the package {error.name}, which is not here", "use another machine")
     if isinstance(error, EdgeError):
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     what = f"{type(error).__name__}: {error}"
     click.echo(one_line(f"error: unexpected {what}; run again with --debug and report what it shows"), err=True)
     sys.exit(1)
+
+
+def is_foreign(error: ModuleNotFoundError) -> bool:
+    """Whether it is a package of others that is missing: a kiosk has only those that serve."""
+    return error.name is not None and error.name.partition(".")[0] not in ("edge", "convert")
 
 
 def print_json(value: Any) -> None:

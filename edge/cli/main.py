@@ -9,7 +9,6 @@ import sys
 import click
 
 import edge
-from convert.errors import EdgeError
 
 COMMANDS = {
     "pull": "edge.cli.pull:pull_command",
@@ -29,6 +28,7 @@ COMMANDS = {
     "doctor": "edge.cli.doctor:doctor_command",
     "kiosk": "edge.cli.kiosk:kiosk_command",
     "rollback": "edge.cli.rollback:rollback_command",
+    "prove-offline": "edge.cli.prove_offline:prove_offline_command",
     "demo": "edge.cli.demo:demo_command",
 }
 
@@ -46,22 +46,19 @@ class LazyGroup(click.Group):
         try:
             return getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in ("edge", "convert"):
-                raise
-            return unavailable(cmd_name, error.name)
+            return unavailable(cmd_name, error)
 
 
-def unavailable(name: str, package: str) -> click.Command:
-    """A command without a package that it needs: a kiosk has only those that serve. Says so when it is used."""
+def unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
+    """A command whose packages are not all here. It is not listed, and says why when it is used."""
+    from edge.cli.common import fail, is_foreign
 
-    def refuse() -> None:
-        from edge.cli.common import fail
-
-        error = EdgeError(f"`edge {name}` needs the package {package}, which is not here", "use it on another machine")
-        fail(error, debug=False)
-
+    if not is_foreign(error):
+        raise error
     taken = {"ignore_unknown_options": True, "allow_extra_args": True}
-    return click.Command(name, callback=refuse, hidden=True, add_help_option=False, context_settings=taken)
+    return click.Command(
+        name, callback=lambda: fail(error, debug=False), hidden=True, add_help_option=False, context_settings=taken
+    )
 
 
 @click.group(cls=LazyGroup)

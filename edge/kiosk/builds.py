@@ -158,7 +158,7 @@ def build(folder: Path, kept: Path, cmake: str, on_progress: OnProgress) -> None
     work, made = folder / f"{kept.name}.work", folder / f"{kept.name}.made"
     shutil.rmtree(made, ignore_errors=True)
     work.mkdir(exist_ok=True)
-    with (work / "build.log").open("w", encoding="utf-8") as log:
+    with (work / "build.log").open("w", buffering=1, encoding="utf-8") as log:
         # One folder for all: what does not depend on the level is compiled once, by the plainest level.
         for number, level in enumerate(reversed(LEVELS), start=1):
             what = f"building llama.cpp for {level.name} ({number} of {len(LEVELS)})"
