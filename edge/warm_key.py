@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from edge.llama.context import Context
 
 FORMAT = 1  # of what is kept; a new one makes everything that was kept worthless
 SAMPLE = 4096  # bytes
-WHOLE = 64 << 20  # bytes of a library file that is read whole; those with kernels for GPUs are larger
+PIECES = 64  # of a library
 
 
 def prefix_key(context: Context, tokens: Sequence[int]) -> bytes:
@@ -43,36 +43,38 @@ def model_digest(file: GgufFile) -> str:
     The SHA-256 that a conversion or a box names says what the bytes were then; this looks at what is there now. Another
     training of the same model changes every tensor, and a file put in place of another has another time.
     """
-    seen = hashlib.blake2b(digest_size=32)
-    with file.path.open("rb", buffering=0) as data:
-        found = os.fstat(data.fileno())
-        seen.update(f"{found.st_size} {found.st_mtime_ns} ".encode())
-        seen.update(data.read(file.data_offset))
-        for tensor in sorted(file.tensors, key=lambda tensor: tensor.offset):
-            last = max(0, tensor.nbytes - SAMPLE)
-            for place in sorted({0, last // 2, last}):
-                data.seek(file.data_offset + tensor.offset + place)
-                seen.update(data.read(min(SAMPLE, tensor.nbytes)))
-    return seen.hexdigest()
+    pieces = [(0, file.data_offset)]
+    for tensor in file.tensors:
+        last = max(0, tensor.nbytes - SAMPLE)
+        start = file.data_offset + tensor.offset
+        pieces += [(start + place, min(SAMPLE, tensor.nbytes)) for place in sorted({0, last // 2, last})]
+    return digest_of(file.path, pieces)
 
 
 def library_digest() -> str:
-    """Changes with the build of llama.cpp that is loaded."""
+    """Changes with the build of llama.cpp that is loaded: the version, and of each library size, time and samples."""
     where = library.folder()
     files = sorted(path for path in where.iterdir() if is_library(path)) if where else []
-    return json.dumps([library.version(), [[path.name, file_digest(path)] for path in files]])
+    return json.dumps([library.version(), [[path.name, digest_of(path, evenly(path))] for path in files]])
 
 
 def is_library(path: Path) -> bool:
     return bool({".so", ".dylib", ".dll"} & set(path.suffixes)) and path.is_file()
 
 
-def file_digest(path: Path) -> str:
-    """Of its content; of a large file, of size, time and beginning."""
+def evenly(path: Path) -> list[tuple[int, int]]:
+    """Pieces all over a file; one with kernels for GPUs has hundreds of megabytes."""
+    size = path.stat().st_size
+    return [(size * part // PIECES, SAMPLE) for part in range(PIECES)]
+
+
+def digest_of(path: Path, pieces: Iterable[tuple[int, int]]) -> str:
+    """Of size, time, and pieces of the content, each an offset and a number of bytes."""
     seen = hashlib.blake2b(digest_size=32)
     with path.open("rb", buffering=0) as data:
         found = os.fstat(data.fileno())
-        if found.st_size > WHOLE:
-            seen.update(f"{found.st_size} {found.st_mtime_ns} ".encode())
-        seen.update(data.read(WHOLE))
+        seen.update(f"{found.st_size} {found.st_mtime_ns} ".encode())
+        for offset, count in sorted(pieces):
+            data.seek(offset)
+            seen.update(data.read(count))
     return seen.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from convert import gguf_file
-from edge import warm_key
+from edge.llama import library
 from edge.llama.context import Context
 from edge.llama.model import Model
 from edge.llama.yarn import RopeChange
@@ -86,27 +86,19 @@ def test_every_tensor_counts(tmp_path: Path) -> None:
 
 def test_the_build_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
+    monkeypatch.setattr(library, "version", lambda: "1.0")
     seen = [library_digest()]
-
-    def step(change: Callable[[], object]) -> None:
-        change()
+    path, size = tmp_path / "libllama.so", 1 << 20
+    for content in (bytes(size), bytes(size + 1), bytes(size // 2) + b"1" + bytes(size // 2 - 1)):
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
         seen.append(library_digest())
-
-    step(lambda: (tmp_path / "libllama.so").write_bytes(b"one"))
-    step(lambda: (tmp_path / "libllama.so").write_bytes(b"two"))
-    step(lambda: (tmp_path / "libggml.so.0").write_bytes(b"one"))
-    step(lambda: (tmp_path / "libggml.so.0").unlink())
-    assert seen[4] == seen[2] and len(set(seen)) == 4
+    os.utime(path, ns=(2, 2))
+    seen.append(library_digest())
+    (tmp_path / "libggml.so.0").write_bytes(b"one more")
+    seen.append(library_digest())
+    monkeypatch.setattr(library, "version", lambda: "1.1")
+    seen.append(library_digest())
+    assert len(set(seen)) == len(seen)
     (tmp_path / "notes.txt").write_bytes(b"no library")
-    assert library_digest() == seen[4]
-
-
-def test_a_large_library_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm_key, "WHOLE", 10)
-    (path := tmp_path / "libggml-cuda.so").write_bytes(bytes(20))
-    first = warm_key.file_digest(path)
-    with same_time(path):
-        path.write_bytes(bytes(21))
-    second = warm_key.file_digest(path)
-    os.utime(path, ns=(1, 1))
-    assert len({first, second, warm_key.file_digest(path)}) == 3
+    assert library_digest() == seen[-1]
