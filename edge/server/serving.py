@@ -70,7 +70,8 @@ class Serving:
     def note(self, error: Exception) -> None:
         """Tell the log of a failure that is the server's own: its kind only, for its words may hold a prompt."""
         fault = fault_of(error)
-        self.metrics.errors.labels(fault.code or str(fault.status)).inc()
+        if not isinstance(error, Loading):  # whoever waits for it asks many times
+            self.metrics.errors.labels(fault.code or str(fault.status)).inc()
         if fault.status == 500:
             self.log(f"a request failed: {type(error).__name__} {place_of(error)}")
         if self.debug:

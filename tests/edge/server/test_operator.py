@@ -14,8 +14,10 @@ import pytest
 
 import edge
 from edge.server.config import Config, Kiosk
+from edge.server.errors import Busy, Loading
 from edge.server.operator_route import FOLDER
-from edge.server.operator_status import root_of
+from edge.server.operator_status import root_of, status_of
+from edge.server.serving import Serving
 from tests.edge.server.running import CHAT, HELLO, Served, ask, error_of, events, running
 from tests.edge.server.saying import FAULT, saying
 
@@ -129,14 +131,15 @@ def test_no_prompt_is_in_it(kiosk: Served, client: httpx.Client) -> None:
     assert "secret" not in text and "operator-key" not in text and str(Path.home()) not in text
 
 
-def test_while_the_model_loads(gguf: dict[str, Path]) -> None:
+def test_while_the_model_loads() -> None:
     def load() -> Any:
         raise AssertionError("not in this test")
 
-    from edge.server.operator_status import status_of
-    from edge.server.serving import Serving
-
-    told = status_of(Serving("x", "Q4_K_M", 1, Config(), load, print))
+    serving = Serving("x", "Q4_K_M", 1, Config(), load, print)
+    serving.note(Loading())
+    serving.note(Busy(2))
+    told = status_of(serving)
+    assert told["errors"] == {"queue_full": 1}, "monitors ask many times whether the model is there"
     assert told["model"]["status"] == "loading" and told["slots"] == [] and told["disk"] is None
     assert told["answers"] == {"count": 0, "tokens_per_second": None, "first_token": None, "longest_first_token": None}
 
