@@ -84,7 +84,7 @@ def fetch(
     # Imported here: huggingface-hub takes a quarter of a second, and most commands need no network.
     from edge.hub.sources import caches_of, sources_of
 
-    pulled = pull(
+    return pull(
         model,
         folder,
         sources_of(model, where.sources, offline=bool(where.forbidden_by)),
@@ -93,10 +93,9 @@ def fetch(
         distrusted=distrusted,
         limit=RateLimit(where.rate),
         failure=not_whole(model, folder, where),
+        learned=lambda learned: remember(models, learned),
         on_progress=on_progress,
     )
-    remember(models, pulled.model)
-    return pulled
 
 
 def pin_model(

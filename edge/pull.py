@@ -49,12 +49,14 @@ def pull(
     distrusted: Collection[str] = (),
     limit: RateLimit | None = None,
     failure: EdgeError = NO_SOURCE,
+    learned: Callable[[LockedModel], None] = lambda model: None,
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Pulled:
     """Fetch ``model``'s files into ``folder``: those of ``only`` (names or globs), else all that a conversion needs.
 
     A file that is there with the right hash is left alone; for ``distrusted`` ones it is computed again. The config
-    is read before any weights are fetched. ``caches`` serve bytes whose hash is known, and list nothing. Raises
+    is read before any weights are fetched. ``caches`` serve bytes whose hash is known, and list nothing. ``learned``
+    hears what is known now, before all is noted as complete: a kill in between lets it be learned again. Raises
     HubError; LockError where a source has other bytes than the lock; UnsupportedError for a model that no conversion
     knows; ``failure`` where a file is missing and there is no source.
     """
@@ -62,13 +64,14 @@ def pull(
         offer = first_offer(model, sources, failure)
         receipt = read_receipt(folder, model.name)
         trusted = {name: fetched for name, fetched in receipt.files.items() if name not in distrusted}
-        receipt = replace(receipt, files=trusted)
+        receipt = replace(receipt, files=trusted, complete=receipt.complete and bool(only))
         fetching = Fetching(model, folder, offer, caches, receipt, limit, on_progress)
         if only:
             fetching.fetch(chosen(model, offer.listing, only))
         else:
             fetching.fetch(checkpoint_files(fetching, offer.listing))
         fetching.learn(replace(of_listing(model, offer.listing), complete=not only))
+        learned(fetching.model)
         write_receipt(folder, fetching.receipt if only else replace(fetching.receipt, complete=True))
     return Pulled(folder, fetching.model, tuple(fetching.done), fetching.fetched_bytes)
 

@@ -696,3 +696,28 @@ def test_the_proxy_is_named_when_a_hub_cannot_be_reached(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     error = error_of(run("pull", NAME, "--source", hub))
     assert "cannot be reached" in error and "the proxy that http_proxy names" in error
+
+
+def test_a_kill_before_the_lock_is_written_costs_nothing(
+    models: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: where the shipped lock knew the hashes, the receipt said that all was there, and what was learned of
+    the model stayed out of the user's lock for ever."""
+    hub = serve(tiny())
+    files = tuple(LockedFile(name, len(data), sha256(data)) for name, data in NEEDED.items())
+    write_lock(models.parents[1] / "shipped.lock", {NAME: replace(MODEL, files=files)})
+    done("pull", NAME)
+    learned = read_lock(lock_path(models))[NAME]
+    (checkpoint(models) / "config.json").unlink()
+    lock_path(models).unlink()
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.fetch.remember", killed)
+        assert run("pull", NAME).exit_code == 130
+    asked_before = len(hub.requests)
+    done("pull", NAME)
+    assert read_lock(lock_path(models))[NAME] == learned
+    assert not [request for request in hub.requests[asked_before:] if WEIGHTS in request.segments]

@@ -27,8 +27,8 @@ from tests.edge.kiosk.box.boxes import MARK, Maker, nothing, version_of
 from tests.survive.common import Ended, edge, environment, python, run
 
 TINY = Path(str(files("edge.models") / "tiny-qwen"))
-UNFINISHED = re.compile(r"\.partial$|\.chunks$|\.lock$|\.new$|\.old$|(^|/)\.[^/]*$|^(trial|log)/")
-"""Names under which nobody looks for a result: what is not whole yet, locks, logs."""
+UNFINISHED = re.compile(r"\.partial$|\.chunks$|\.new$|\.old$|(^|/)\.")
+"""Names under which nobody looks for a result: what is not whole yet, locks, receipts."""
 VOLATILE = {"converted", "mtime_ns", "ctime_ns"}  # keys of JSON files that differ from run to run
 
 
@@ -94,7 +94,7 @@ class Operation:
 
     def content(self, folder: Path) -> dict[str, str]:
         """Every result under its final name -> a digest of what matters in it."""
-        return {name: digest(folder / name) for name in all_names(folder) if self.is_result(name)}
+        return {name: digest(folder, name) for name in all_names(folder) if self.is_result(name)}
 
     def is_result(self, name: str) -> bool:
         return not UNFINISHED.search(name) and not self.ignores(name)
@@ -308,7 +308,9 @@ def all_names(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def digest(path: Path) -> str:
+def digest(folder: Path, name: str) -> str:
+    """Of what matters: not of times, nor of the folder's own name."""
+    path = folder / name
     if path.is_symlink():
         return f"link to {path.readlink()}"
     data = path.read_bytes()
@@ -318,7 +320,7 @@ def digest(path: Path) -> str:
             data = json.dumps(value, sort_keys=True).encode()
         except ValueError:
             pass
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data.replace(str(folder).encode(), b"FOLDER")).hexdigest()
 
 
 def digest_of(path: Path) -> str:

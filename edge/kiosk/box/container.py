@@ -8,6 +8,7 @@ members decide its bytes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,11 +89,13 @@ def write_box(
     on_bytes: Callable[[int], None] = lambda nbytes: None,
 ) -> Written:
     """Write the box under a temporary name, then give it its own. ``members``: the manifest's three files and the
-    package ``box/``; ``__main__.py`` is made from it. Raises BoxError, OSError; a partial file is removed."""
+    package ``box/``; ``__main__.py`` is made from it. Raises BoxError, OSError; a partial file is removed, and what a
+    killed process left of one is taken over."""
     tail = archive.make({MAIN: members[BOOTSTRAP], **members})
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("xb") as file:
+    partial = out.with_name(f".{out.name}.partial")
+    with os.fdopen(taken(partial), "wb") as file:
+        try:
+            file.truncate()
             file.write(SHEBANG)
             for blob in distinct(blobs).values():
                 with blob.source.open("rb") as source:
@@ -101,13 +104,27 @@ def write_box(
             start = file.tell()
             file.write(tail)
             file.flush()
+            os.fchmod(file.fileno(), 0o755)
             os.fsync(file.fileno())
-        partial.chmod(0o755)
-        durable.publish(partial, out)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+            durable.publish(partial, out)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                partial.unlink()
+            raise
     return Written(start, len(tail), hashlib.sha256(tail).hexdigest())
+
+
+def taken(partial: Path) -> int:
+    """Open it for writing, if no other process does. Raises BoxError, OSError."""
+    opened = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends
+        if os.path.samestat(os.fstat(opened), partial.stat()):
+            return opened
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(opened)
+    raise BoxError(f"another process writes {partial}", "wait for its end")
 
 
 def open_box(path: Path) -> Box:

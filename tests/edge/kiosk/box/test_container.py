@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -155,6 +156,21 @@ def test_a_source_that_changes_while_it_is_packed(make_box: Maker, tmp_path: Pat
         with pytest.raises(BoxError, match="changed while it was packed"):
             write_box(tmp_path / "box", [blob], {BOOTSTRAP: b""})
     assert not list(tmp_path.glob("*box*"))
+
+
+def test_what_a_killed_pack_left_is_taken_over(make_box: Maker, tmp_path: Path) -> None:
+    """The bug: it was named after its process, so that each kill left gigabytes for ever. While another pack runs,
+    nothing of its file is touched."""
+    partial = make_box.folder / ".box1.edge.partial"
+    partial.write_bytes(bytes(1 << 20))
+    with partial.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BoxError, match="another process"):
+            make_box()
+    assert partial.stat().st_size == 1 << 20
+    make_box.count = 0
+    check_box(make_box(), frozenset((MARK,)), nothing)
+    assert not partial.exists()
 
 
 def test_places_follow_the_order(make_box: Maker) -> None:
