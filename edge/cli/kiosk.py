@@ -105,6 +105,19 @@ def install_command(
             print_json(read_status(layout, ways.systemd).as_json())
 
 
+@kiosk_command.command("apply")
+@click.option("--listen", help="Where the service is asked: ADDRESS:PORT or the path of a Unix socket.")
+@root_option
+@command_options
+def apply_command(listen: str | None, root: Path) -> None:
+    """Restart the service with the keys that are in the root's folder keys now, or at another address."""
+    systemd = service.find()
+    if systemd is None:
+        raise EdgeError("systemd does not run this machine", "restart whatever serves it")
+    with told():
+        installing.apply(Layout(root.resolve()), systemd, listen, click.echo)
+
+
 @kiosk_command.command("verify")
 @root_option
 @json_option

@@ -7,20 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from edge import reference, store
 from edge.cli.answering import ensure_converted
 from edge.cli.common import command_options, json_option, models_dir_option, print_json, progress_bar
+from edge.cli.serve import serve_command
 from edge.text import size_text
 
 if TYPE_CHECKING:
     from edge.kiosk.pack import Packed
 
+# Options of edge serve that a box does not take, and why.
+NOT_HERE = {
+    **dict.fromkeys(("ctx", "slots"), "give it before the --"),
+    **dict.fromkeys(("host", "port", "socket"), "edge kiosk apply --listen says where the kiosk listens"),
+    **dict.fromkeys(("api_key_file", "operator_key_file"), "keys are written on the kiosk, see docs/kiosk.md"),
+    **dict.fromkeys(("alias", "kiosk", "state_dir", "models_dir"), "the box sets it"),
+}
 DEFAULT_KEY = ""  # what --new-key without a file is
 
 
 @click.command("pack")
 @click.argument("model", required=False)
+@click.argument("serve_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- SERVE OPTIONS]")
 @click.option("--config", type=click.Path(path_type=Path), help="The visitors' page: a kiosk.toml.")
 @click.option("--key", type=click.Path(path_type=Path), help="Sign with this key (default: that of --new-key).")
 @click.option("-c", "--ctx", type=click.IntRange(8), help="Context in tokens (default: 4096, or less).")
@@ -35,6 +45,7 @@ DEFAULT_KEY = ""  # what --new-key without a file is
 @command_options
 def pack_command(
     model: str | None,
+    serve_options: tuple[str, ...],
     config: Path | None,
     key: Path | None,
     ctx: int | None,
@@ -48,7 +59,7 @@ def pack_command(
     """Put MODEL, its runtime for three kinds of CPU, and an installer into one signed file.
 
     On the kiosk: python3 BOX install --key FINGERPRINT. The first time, llama.cpp is compiled for the box, which takes
-    minutes.
+    minutes. What follows -- are options of edge serve for the service there.
     """
     if new_key is not None:
         if model is not None:
@@ -60,6 +71,7 @@ def pack_command(
     from edge.kiosk import builds, keys
     from edge.kiosk.pack import pack
 
+    check_options(serve_options)
     models = store.models_dir(models_dir)
     silent = quiet or as_json
     gguf = ensure_converted(model, models, silent)
@@ -77,6 +89,7 @@ def pack_command(
             config=config,
             ctx=ctx,
             slots=slots,
+            serve=serve_options,
             on_progress=bar,
         )
     if as_json:
@@ -85,6 +98,15 @@ def pack_command(
         click.echo(packed.fingerprint)
     else:
         click.echo("\n".join(lines_of(packed)))
+
+
+def check_options(options: tuple[str, ...]) -> None:
+    """Raises UsageError for what edge serve does not take, and for what the box or the kiosk decides."""
+    parsed = serve_command.make_context("edge serve", ["MODEL", *options])
+    for parameter in serve_command.params:
+        given = parsed.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in NOT_HERE:
+            raise click.UsageError(f"{parameter.opts[-1]} is not for the service of a box: {NOT_HERE[parameter.name]}")
 
 
 def make_key(path: Path | None, as_json: bool, quiet: bool) -> None:

@@ -64,11 +64,13 @@ def pack(
     config: Path | None = None,
     ctx: int | None = None,
     slots: int = 4,
+    serve: Sequence[str] = (),
     on_progress: OnProgress = lambda what, done, of: None,
 ) -> Packed:
     """Write the box of the model ``gguf``, called ``name``, to ``out``, and sign it with ``key``.
 
-    ``config``: the visitors' page, a kiosk.toml. ``ctx``, ``slots``: of the service. Raises EdgeError.
+    ``config``: the visitors' page, a kiosk.toml. ``ctx``, ``slots``: of the service; ``serve``: its
+    further options. Raises EdgeError.
     """
     signer = keys.read_key(key)
     public = keys.public_bytes(signer)
@@ -101,7 +103,7 @@ def pack(
             glibc=runtime.least_glibc(part.source for part in parts),
             cpu={level.name: level.flags for level in builds.LEVELS},
             files=placed(blobs),
-            serve=("--ctx", str(ctx), "--slots", str(slots)),
+            serve=("--ctx", str(ctx), "--slots", str(slots), *serve),
             memory=needed_memory(file, ctx, slots),
             golden=Golden(question, prefix),
             licences=tuple(sorted({*site.licences, "Apache-2.0", "MIT", *([lock.licence] if lock.licence else [])})),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,17 +24,15 @@ from edge.kiosk.box.layout import Layout, current_slot
 from edge.kiosk.box.manifest import KEY, LAUNCH, MANIFEST, SIGNATURE
 from edge.kiosk.box.service import Systemd
 from edge.kiosk.box.units import HIDDEN
-from edge.kiosk.proof import controls, look, sandbox, tries
+from edge.kiosk.proof import controls, faults, look, machine, sandbox, tries
 from edge.kiosk.proof.question import Answer, ask
 from edge.kiosk.proof.sandbox import Sandbox, Served
 from edge.kiosk.proof.tries import Try
 from edge.machine import cpu
+from edge.server.config import read_keys
 
 QUESTION = "What is the capital of France?"
 LOOKS, PAUSE = 10, 0.3  # a connection that is just being closed is in no table; seconds between two looks
-LOOPBACK = "lo"
-# A kernel that has tunnels gives each network the end of one, which is down and leads nowhere.
-TUNNELS = {"sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"}
 Outcome = Mapping[str, Any]
 
 
@@ -88,6 +86,7 @@ def installed(layout: Layout) -> Served:
         environment={},
         root=layout.root,
         manifest=slot.read_manifest(layout.slot(name)),
+        key=read_keys(path)[0] if (path := layout.keys / "api-keys").is_file() else "",
     )
 
 
@@ -113,9 +112,9 @@ def python_folders() -> list[str]:
 def prove(served: Served, systemd: Systemd | None, tell: Callable[[str], None]) -> Proof:
     """By ``systemd`` where it is given and ``served`` is installed, else by namespaces. Raises EdgeError, BoxError."""
     began = now()
-    machine = tries.read_machine(os.environ)
+    here = machine.read_machine(os.environ)
     with tempfile.TemporaryDirectory(prefix="edge-proof-") as name, opened_controls() as own:
-        wanted = tries.tries(machine, own)
+        wanted = tries.tries(here, own)
         tell(f"trying {sum(bool(one.control) for one in wanted)} controls outside of the sandbox")
         outside = controlled(wanted)
         tell("starting the service in its sandbox")
@@ -126,13 +125,13 @@ def prove(served: Served, systemd: Systemd | None, tell: Callable[[str], None]) 
             process, attempts = quiet_look(box), look.read_process(box.attempts)
     rows = tuple(row(one, outside.get(i), alone.get(i), inside[i]) for i, one in enumerate(wanted))
     host = look.read_process("self")
-    faults = [
-        *control_faults(wanted, outside),
+    found = [
+        *faults.of_controls(wanted, outside),
         *(f"{one.group}: {one.what}: {one.verdict}" for one in rows if one.verdict in (tries.THROUGH, tries.UNCLEAR)),
-        *alone_faults(wanted, alone),
-        *space_faults(process, attempts, host),
-        *socket_faults(process, box),
-        *answer_faults(answer, served),
+        *faults.of_its_network(wanted, alone),
+        *faults.of_the_sandbox(process, attempts, host),
+        *faults.of_sockets(process, box),
+        *faults.of_the_answer(answer, served),
     ]
     return Proof(
         began=began,
@@ -145,7 +144,7 @@ def prove(served: Served, systemd: Systemd | None, tell: Callable[[str], None]) 
         outside=host,
         rows=rows,
         answer=answer if isinstance(answer, Answer) else None,
-        faults=tuple(faults),
+        faults=tuple(found),
     )
 
 
@@ -195,7 +194,9 @@ def ask_and_try(
 
     def question() -> None:
         try:
-            answers.append(ask(box.address, served.manifest.golden.question if served.manifest else QUESTION))
+            answers.append(
+                ask(box.address, served.manifest.golden.question if served.manifest else QUESTION, served.key)
+            )
         except EdgeError as error:
             answers.append(error)
 
@@ -232,58 +233,6 @@ def row(one: Try, outside: Outcome | None, alone: Outcome | None, inside: Outcom
         inside=tries.outcome_text(inside),
         verdict=tries.verdict(one, inside),
     )
-
-
-# --- what is wrong
-
-
-def control_faults(wanted: Sequence[Try], outside: Mapping[int, Outcome]) -> Iterator[str]:
-    for i, outcome in outside.items():
-        if wanted[i].needed and not outcome["reached"]:
-            what, text = f"{wanted[i].group}: {wanted[i].what}", tries.outcome_text(outcome)
-            yield f"{what}: fails outside of the sandbox too ({text}), and so proves nothing"
-    if not any(one.needed and one.arguments["kind"] == "unix" and one.arguments["path"][0] == "/" for one in wanted):
-        yield "no Unix socket could be made in a folder that the sandbox hides, so nothing shows that it does"
-
-
-def alone_faults(wanted: Sequence[Try], alone: Mapping[int, Outcome]) -> Iterator[str]:
-    for i, outcome in alone.items():
-        if (found := tries.verdict(wanted[i], outcome)) in (tries.THROUGH, tries.UNCLEAR):
-            yield f"{wanted[i].group}: {wanted[i].what}: {found} in the network of the service alone"
-
-
-def space_faults(service: look.Process, attempts: look.Process, host: look.Process) -> Iterator[str]:
-    for name in ("net", "mnt"):
-        if service.spaces[name] == host.spaces[name]:
-            yield f"the service is in the {name} namespace of the machine"
-    if (service.spaces, service.rights) != (attempts.spaces, attempts.rights):
-        yield "the attempts were not made under what binds the service"
-    if extra := set(service.interfaces) - {LOOPBACK} - TUNNELS:
-        yield f"the service has network interfaces: {' '.join(sorted(extra))}"
-    if service.routes:
-        yield f"the service's network has routes: {'; '.join(service.routes)}"
-    wanted = {"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0" * 16, "CapBnd": "0" * 16}
-    if wrong := [name for name, value in wanted.items() if service.rights[name] != value]:
-        yield f"the service's rights are not as they must be: {' '.join(wrong)}"
-
-
-def socket_faults(service: look.Process, box: Sandbox) -> Iterator[str]:
-    """Of the sockets that could leave a machine, it may hold the passed one and the connections that came by it."""
-    passed = f"{box.address[0]}:{box.address[1]}" if isinstance(box.address, tuple) else ""
-    for one in service.sockets:
-        if one.kind.startswith(look.INTERNET) and not (one.outside and one.name == passed):
-            yield f"the service holds a socket: {one.words()}"
-    if service.unknown:
-        yield f"the service holds {service.unknown} sockets of which the kernel tells nothing"
-
-
-def answer_faults(answer: Answer | EdgeError, served: Served) -> Iterator[str]:
-    if isinstance(answer, EdgeError):
-        yield str(answer)
-    elif not answer.tokens:
-        yield "the service's answer is empty"
-    elif served.manifest and not answer.text.startswith(served.manifest.golden.prefix):
-        yield "the service's answer to the golden question is not the one that was packed"
 
 
 # --- what ran where

@@ -198,6 +198,16 @@ def put_back(
     raise BoxError(f"the service does not start with the new version, so the old one is back: {error.message}")
 
 
+def apply(layout: Layout, systemd: Systemd, listen: str | None, say: Callable[[str], None]) -> None:
+    """Restart the service by units that fit what is there now: keys, and where it is to be asked. Raises BoxError."""
+    name = current_slot(layout)
+    if name is None:
+        raise BoxError(f"nothing is installed in {layout.root}", "install a box first")
+    with holding(layout):
+        serve(layout, slot.read_manifest(layout.slot(name)), systemd, listen)
+        say(f"it is served at {read_small(layout.listen).strip() or units.LISTEN}")
+
+
 def serve(layout: Layout, manifest: Manifest, systemd: Systemd, listen: str | None = None) -> None:
     """Run the service by units that fit the current slot; ``listen`` is kept once it does. Raises BoxError, OSError."""
     with told(systemd.units):
@@ -209,7 +219,8 @@ def serve(layout: Layout, manifest: Manifest, systemd: Systemd, listen: str | No
 def unit_files(layout: Layout, manifest: Manifest, listen: str | None = None) -> dict[str, str]:
     """Raises BoxError."""
     kept = read_small(layout.listen).strip()
-    return units.units(str(layout.root), manifest, listen or kept or units.LISTEN, sys.executable)
+    keys = [name for name in units.KEY_FILES if (layout.keys / name).is_file()]
+    return units.units(str(layout.root), manifest, listen or kept or units.LISTEN, sys.executable, keys)
 
 
 def write_launcher(layout: Layout) -> None:

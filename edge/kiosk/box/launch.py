@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def main() -> None:
     try:
         manifest = importlib.import_module(f"{BOX.name}.slot").read_manifest(SLOT)
         level = choose_level(manifest)
+        keys = key_options(os.environ)
     except box_errors.BoxError as error:
         sys.exit(f"error: {error}")
     for name in set(sys.modules) - before:
@@ -34,7 +35,7 @@ def main() -> None:
     state = state_folder(os.environ)
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"]:
-        arguments = serve_arguments(manifest, state, arguments[1:])
+        arguments = serve_arguments(manifest, state, [*keys, *arguments[1:]])
     sys.argv = ["edge", *arguments]
     importlib.import_module("edge.cli.main").main()
 
@@ -93,6 +94,14 @@ def serve_arguments(manifest: Any, state: str, more: Sequence[str]) -> list[str]
         *manifest.serve,
         *more,
     ]
+
+
+def key_options(environment: Mapping[str, str]) -> list[str]:
+    """What systemd hands on of the administrator's files (its ``LoadCredential``)."""
+    files = importlib.import_module(f"{BOX.name}.units").KEY_FILES
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    found = ((option, Path(folder) / name) for name, option in files.items())
+    return [word for option, path in found if folder and path.is_file() for word in (option, str(path))]
 
 
 if __name__ == "__main__":

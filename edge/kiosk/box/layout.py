@@ -53,6 +53,11 @@ class Layout:
         return self.root / "listen"
 
     @property
+    def keys(self) -> Path:
+        """Of ``units.KEY_FILES``, for root alone."""
+        return self.root / "keys"
+
+    @property
     def log(self) -> Path:
         return self.root / "log" / "kiosk.log"
 

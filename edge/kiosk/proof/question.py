@@ -43,12 +43,13 @@ class Connection(HTTPConnection):
             self.sock = socket.create_connection(self.address, self.timeout)
 
 
-def request(address: Address, method: str, path: str, body: Any, timeout: float) -> tuple[int, Any]:
+def request(address: Address, method: str, path: str, body: Any, timeout: float, key: str = "") -> tuple[int, Any]:
     """Status and what the JSON of the answer says. Raises OSError, HTTPException, ValueError."""
     connection = Connection(address, timeout)
     try:
         data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, data, {"Content-Type": "application/json"})
+        known = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request(method, path, data, {"Content-Type": "application/json", **known})
         response = connection.getresponse()
         return response.status, json.loads(response.read(LARGEST))
     finally:
@@ -62,8 +63,8 @@ def is_ready(address: Address) -> bool:
         return False
 
 
-def ask(address: Address, question: str) -> Answer:
-    """Raises EdgeError when it does not answer."""
+def ask(address: Address, question: str, key: str = "") -> Answer:
+    """``key``: of the service's clients, where it asks for one. Raises EdgeError when it does not answer."""
     body = {
         "messages": [{"role": "user", "content": question}],
         "temperature": 0,
@@ -72,7 +73,7 @@ def ask(address: Address, question: str) -> Answer:
     }
     began = time.monotonic()
     try:
-        status, answer = request(address, "POST", "/v1/chat/completions", body, SECONDS)
+        status, answer = request(address, "POST", "/v1/chat/completions", body, SECONDS, key)
         if status != 200:
             raise EdgeError(f"the service in the sandbox answered with status {status}")
         message = answer["choices"][0]["message"]

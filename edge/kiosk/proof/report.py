@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from edge.kiosk.proof import tries
-from edge.kiosk.prove import TUNNELS, Proof
+from edge.kiosk.proof.faults import TUNNELS
+from edge.kiosk.prove import Proof
 
 UNPROVEN = (
     "It says how the service was while it was watched, on this machine. Another kernel, unit or box needs a new proof.",

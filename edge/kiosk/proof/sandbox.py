@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import EdgeError
-from edge.kiosk.box import service, trial, units
+from edge.kiosk.box import install, service, trial, units
+from edge.kiosk.box.errors import BoxError
+from edge.kiosk.box.layout import Layout
 from edge.kiosk.box.manifest import Manifest
 from edge.kiosk.box.service import Systemd
 from edge.kiosk.proof import look
@@ -43,13 +45,15 @@ PROPERTIES = (
 
 @dataclass(frozen=True)
 class Served:
-    """``command``: the service, as its unit starts it. ``keep``: what it reads. ``root``: None for a model alone."""
+    """``command``: the service, as its unit starts it. ``keep``: what it reads. ``root``: None for a model alone.
+    ``key``: of its clients, where it asks for one."""
 
     command: tuple[str, ...]
     keep: tuple[str, ...]
     environment: Mapping[str, str]
     root: Path | None = None
     manifest: Manifest | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def by_systemd(served: Served, systemd: Systemd) -> Iterator[Sandbox]:
     if is_below(str(code), units.HIDDEN) and not is_below(str(code), [str(served.root)]):
         raise EdgeError(f"the service's sandbox hides {code}", f"run {served.root}/edge prove-offline")
     address = (LOOPBACK, free_port())
-    texts = units.units(str(served.root), served.manifest, f"{LOOPBACK}:{address[1]}", sys.executable)
+    texts = install.unit_files(Layout(served.root), served.manifest, f"{LOOPBACK}:{address[1]}")
     installed = systemd.units / units.SERVICE
     text = installed.read_text() if installed.exists() else texts[units.SERVICE]
     changed = changes(text, code)
@@ -214,8 +218,11 @@ def by_systemd(served: Served, systemd: Systemd) -> Iterator[Sandbox]:
             shutil.copyfile(path, folder / f"{number:03}-{path.name}")
         (folder / "zzz-proof.conf").write_text(changed)
         own.must("daemon-reload")
-        own.must("start", names[1])
-        own.must("start", names[0])
+        try:
+            own.must("start", names[1])
+            own.must("start", names[0])
+        except BoxError as error:
+            raise EdgeError(error.message, f"see: journalctl -u {PROOF}") from error
         pid = int(show(own, names[0], "MainPID")["MainPID"])
         told = show(own, names[0], *PROPERTIES)
         yield Sandbox("systemd", pid, attempts_of(pid), address, TALK, changed, told)

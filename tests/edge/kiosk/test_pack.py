@@ -203,6 +203,30 @@ def test_the_command_makes_a_key_and_then_a_box(gguf: Path, tmp_path: Path, monk
     assert run(str(gguf), "-q")[1].strip() == fingerprint
 
 
+def test_options_of_the_service_follow_two_dashes(gguf: Path, tmp_path: Path) -> None:
+    run("--new-key")
+    box = str(tmp_path / "box.edge")
+    code, out, _ = run(str(gguf), "-o", box, "--json", "--slots", "2", "--", "--queue", "3", "--without-key")
+    assert code == 0
+    assert json.loads(out)["serve"][2:] == ["--slots", "2", "--queue", "3", "--without-key"]
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        (["--queue", "many"], "not a valid integer"),
+        (["--nonsense"], "No such option"),
+        (["another"], "unexpected extra argument"),
+        (["-c", "9"], "before the --"),
+        (["--socket", "s"], "apply --listen"),
+        (["--state-dir", "s"], "the box sets it"),
+    ],
+)
+def test_options_that_are_not_for_the_service(option: list[str], why: str, gguf: Path, tmp_path: Path) -> None:
+    code, _, said = run(str(gguf), "-o", str(tmp_path / "box.edge"), "--", *option)
+    assert code == 2 and why in said
+
+
 def test_a_key_may_be_put_elsewhere(gguf: Path, tmp_path: Path) -> None:
     code, out, _ = run("--new-key", str(tmp_path / "mine.pem"), "-q")
     assert code == 0

@@ -88,6 +88,13 @@ def test_the_service(slot: Path, tmp_path: Path) -> None:
     assert told(slot, "serve")["arguments"] == [*begin, *page, "--state-dir", own, "--ctx", "256"]
 
 
+def test_keys_that_systemd_hands_on(slot: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "operator-keys"
+    keys.write_text("secret\n")
+    found = told(slot, "serve", "--queue", "3", STATE_DIRECTORY=str(tmp_path), CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert found["arguments"][-4:] == ["--operator-key-file", str(keys), "--queue", "3"]
+
+
 def test_no_byte_code_is_left_in_the_slot(slot: Path) -> None:
     """The slot stays what was signed."""
     before = sorted(slot.rglob("*"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge.kiosk.box.errors import BoxError
-from edge.kiosk.box.install import Ways
+from edge.kiosk.box.install import Ways, apply
 from edge.kiosk.box.layout import Layout
 from edge.kiosk.box.rollback import roll_back
 from edge.kiosk.box.service import Systemd
@@ -90,6 +90,25 @@ def test_where_it_listens_is_kept(
     with pytest.raises(BoxError, match="no address"):
         put(make_box("3"), Ways(systemd=machine.systemd, listen="somewhere"))
     assert version_of(layout) == "2"
+
+
+def test_keys_and_another_address_are_applied(
+    make_box: Maker, put: Installer, layout: Layout, machine: Machine, untried: None
+) -> None:
+    with pytest.raises(BoxError, match="nothing is installed"):
+        apply(layout, machine.systemd, None, put.said.append)
+    put(make_box("1"), Ways(MARK, systemd=machine.systemd))
+    assert "LoadCredential" not in machine.unit()
+    layout.keys.mkdir()
+    (layout.keys / "operator-keys").write_text("secret\n")
+    (layout.keys / "notes").write_text("no keys\n")
+    apply(layout, machine.systemd, "127.0.0.1:9999", put.said.append)
+    assert machine.unit().count("LoadCredential=") == 1
+    assert "ListenStream=127.0.0.1:9999\n" in machine.unit("edge-kiosk.socket")
+    assert put.said[-1] == "it is served at 127.0.0.1:9999"
+    with pytest.raises(BoxError, match="no key is asked for"):
+        apply(layout, machine.systemd, "192.0.2.7:8080", put.said.append)
+    assert (machine.folder / "active").exists()
 
 
 def test_a_version_that_fails_its_trial_gives_the_service_back(

@@ -98,7 +98,7 @@ def test_loopback_alone_may_ask(listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "192.168.0.7:80", "[::]:8080"])
 def test_others_may_ask_where_that_was_meant(listen: str) -> None:
-    with pytest.raises(BoxError, match="asks for no key"):
+    with pytest.raises(BoxError, match="no key is asked for"):
         units(ROOT, MANIFEST, listen)
     for option in ("--without-key", "--api-key-file", "--api-key-file=/etc/keys"):
         text = units(ROOT, dataclasses.replace(MANIFEST, serve=(option,)), listen)[SOCKET]
