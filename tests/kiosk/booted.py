@@ -45,6 +45,7 @@ mount --rbind /dev dev
 mkdir old
 pivot_root . old
 umount -l old
+mount --make-rshared /
 ip link set lo up
 echo "$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')" > /etc/machine-id
 container=test exec /lib/systemd/systemd --system --unit=test.target --show-status=0 --log-target=console
