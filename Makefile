@@ -13,7 +13,7 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 	{ echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=python3.12 $@" >&2; exit 1; }; \
 	$(PYTHON) tools/setup.py $(FLAGS)
 
-.PHONY: help setup demo test convert plan bench tune serve lint clean uninstall real-test oracle soak \
+.PHONY: help setup demo test convert plan bench tune serve lint clean uninstall real-test oracle soak survive \
 	server-test browser-test kiosk-test pack bench-convert bench-engine bench-levels bench-plan bench-serve \
 	bench-constrained bench-transformers bench-warm
 
@@ -31,8 +31,8 @@ help:
 	@echo "make clean      remove caches and build rubbish"
 	@echo "make uninstall  remove .venv, and say where the models are"
 	@echo "for developers: make real-test, make server-test, make browser-test, make kiosk-test, make oracle, make soak,"
-	@echo "                make bench-convert, make bench-engine, make bench-levels, make bench-plan, make bench-serve,"
-	@echo "                make bench-constrained, make bench-transformers, make bench-warm"
+	@echo "                make survive, make bench-convert, make bench-engine, make bench-levels, make bench-plan,"
+	@echo "                make bench-serve, make bench-constrained, make bench-transformers, make bench-warm"
 
 setup:
 	$(SETUP)
@@ -98,6 +98,13 @@ browser-test:
 kiosk-test:
 	$(SETUP) --extra test --extra pack
 	$(BIN)/python -m pytest tests/kiosk
+
+survive:
+	$(SETUP) --extra test
+	$(BIN)/python -m tests.survive.kill
+	$(BIN)/python -m tests.survive.mutate
+	$(BIN)/python -m tests.survive.disk
+	$(BIN)/python -m tests.survive.soak
 
 oracle:
 	$(SETUP) --venv .venv-oracle --with "$(TORCH)" --extra test --extra oracle

@@ -44,8 +44,8 @@ class Place:
     """An odd place to work in. ``must_work``: nothing is really missing there."""
 
     name: str
-    prepare: Callable[[Path], None]
-    options: Callable[[dict[str, str], Path], dict[str, Any]]
+    prepare: Callable[[Disk], None]
+    options: Callable[[dict[str, str]], dict[str, Any]]
     must_work: bool = True
 
 
@@ -55,21 +55,21 @@ def places(odd: Path) -> list[Place]:
     mount(full, PAGE)
     (full / "x").write_bytes(bytes(PAGE - 1))
 
-    def nothing(disk: Path) -> None:
+    def nothing(disk: Disk) -> None:
         pass
 
-    def without(*names: str, **more: str) -> Callable[[dict[str, str], Path], dict[str, Any]]:
-        return lambda env, _: {"env": {name: env[name] for name in env if name not in names} | more}
+    def without(*names: str, **more: str) -> Callable[[dict[str, str]], dict[str, Any]]:
+        return lambda env: {"env": {name: env[name] for name in env if name not in names} | more}
 
     return [
-        Place("read-only disk", lambda disk: remount(disk, "ro"), lambda env, disk: {}, must_work=False),
-        Place("clock set back", to_future, lambda env, disk: {}),
+        Place("read-only disk", lambda disk: remount(disk.folder, "ro"), lambda env: {}, must_work=False),
+        Place("clock set back", to_future, lambda env: {}),
         Place("no HOME", nothing, without("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")),
         Place("HOME is missing", nothing, without(HOME=str(odd / "nowhere"))),
         Place("TMPDIR is missing", nothing, without(TMPDIR=str(odd / "nowhere"))),
         Place("TMPDIR is full", nothing, without(TMPDIR=str(full)), must_work=False),
-        Place("umask 077", nothing, lambda env, disk: {"umask": 0o077}),
-        Place("umask 000", nothing, lambda env, disk: {"umask": 0}),
+        Place("umask 077", nothing, lambda env: {"umask": 0o077}),
+        Place("umask 000", nothing, lambda env: {"umask": 0}),
     ]
 
 
@@ -85,9 +85,11 @@ def unmount(folder: Path) -> None:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def to_future(disk: Path) -> None:
-    """Times as they are after a clock was set back."""
-    for path in sorted(disk.rglob("*"), reverse=True):
+def to_future(disk: Disk) -> None:
+    """Times of earlier results as they are after a clock was set back."""
+    for path in sorted(disk.folder.rglob("*"), reverse=True):
+        if disk.operation.ignores(path.relative_to(disk.folder).as_posix()):
+            continue
         then = path.lstat().st_mtime + FUTURE
         os.utime(path, (then, then), follow_symlinks=False)
 
@@ -182,9 +184,9 @@ def starve(operation: Operation, folder: Path, count: int, rng: random.Random, t
 def displace(operation: Operation, folder: Path, odd: list[Place], tally: Tally) -> None:
     for place in odd:
         with Disk(operation, folder) as disk:
-            place.prepare(folder)
+            place.prepare(disk)
             tally.add(operation.name, "odd places")
-            options = place.options(operation.environment(folder), folder)
+            options = place.options(operation.environment(folder))
             disk.check(operation.run(folder, **options), place.name, tally, must_work=place.must_work)
 
 

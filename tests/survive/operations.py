@@ -29,7 +29,7 @@ from tests.survive.common import Ended, edge, environment, python, run
 TINY = Path(str(files("edge.models") / "tiny-qwen"))
 UNFINISHED = re.compile(r"\.partial$|\.chunks$|\.new$|\.old$|(^|/)\.")
 """Names under which nobody looks for a result: what is not whole yet, locks, receipts."""
-VOLATILE = {"converted", "mtime_ns", "ctime_ns"}  # keys of JSON files that differ from run to run
+VOLATILE = {"converted", "checkpoint", "mtime_ns", "ctime_ns"}  # keys of JSON files that differ from run to run
 
 
 @dataclass

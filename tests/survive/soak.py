@@ -195,9 +195,12 @@ class Client:
     def left_stream(self) -> None:
         with connected(self._server) as connection:
             send(connection, post(CHAT, self.body(stream=True)))
+            connection.settimeout(PATIENCE)
+            received = b""
             for _ in range(self._rng.choice((0, 0, 1, 2, 5, 15))):
-                if not connection.recv(400):
-                    break
+                received += (data := connection.recv(400))
+                if not data or b"[DONE]" in received or not received.startswith(b"HTTP/1.1 200"):
+                    break  # nothing more may come
             if self._rng.random() < 0.3:
                 time.sleep(self._rng.random())
             self.drop(connection)
