@@ -97,7 +97,7 @@ def model(path: Path, name: str) -> Served:
     folders = [part for value in environment.values() for part in value.split(os.pathsep) if part]
     return Served(
         command=(sys.executable, "-m", "edge", "serve", str(path.absolute()), "--alias", name),
-        keep=(str(path.absolute().parent), *python_folders(), *folders),
+        keep=(str(path.absolute()), *python_folders(), *folders),
         environment=environment,
     )
 

@@ -42,8 +42,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     told = json.loads(sys.argv[1])
-    pass_on(told.get("sockets", ()))
     try:
+        pass_on(told.get("sockets", ()))
         if "join" in told:
             join(told["join"])
             os.execvp(told["command"][0], told["command"])
