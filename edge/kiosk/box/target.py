@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -14,12 +15,14 @@ from .manifest import Manifest
 
 CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 FOR_THE_SYSTEM = 256 << 20  # bytes of memory that a model must leave
+LIBRARIES = ("libstdc++.so.6", "libgcc_s.so.1")  # of the system, which the packages' wheels count on
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Target:
-    """``glibc``: None where the C library is another. ``memory``: bytes in all, 0 where it is unknown."""
+    """``glibc``: None where the C library is another. ``memory``: bytes in all, 0 where it is unknown. ``lacking``:
+    of ``LIBRARIES``."""
 
     machine: str
     python: tuple[int, int]
@@ -28,6 +31,7 @@ class Target:
     glibc: str | None
     flags: frozenset[str]
     memory: int
+    lacking: tuple[str, ...] = ()
 
 
 def read_target() -> Target:
@@ -39,7 +43,16 @@ def read_target() -> Target:
         glibc=glibc_version(),
         flags=cpu_flags(read_text(CPUINFO)),
         memory=memory_bytes(read_text(MEMINFO)),
+        lacking=tuple(name for name in LIBRARIES if not can_load(name)),
     )
+
+
+def can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def read_text(path: Path) -> str:
@@ -84,6 +97,9 @@ def misfits(manifest: Manifest, target: Target) -> list[str]:
         found.append(f"this box needs glibc {manifest.glibc} or newer, and the C library here is another")
     elif numbers(target.glibc) < numbers(manifest.glibc):
         found.append(f"this box needs glibc {manifest.glibc} or newer, and this system has {target.glibc}")
+    if target.lacking:
+        libraries = " and ".join(target.lacking)
+        found.append(f"this box needs {libraries}, which this system lacks (Debian, Ubuntu: apt install libstdc++6)")
     if manifest.machine == target.machine and best_level(manifest.cpu, target.flags) is None:
         least, needed = list(manifest.cpu.items())[-1]
         lacking = " ".join(flag for flag in needed if flag not in target.flags)

@@ -45,6 +45,8 @@ def units(
     """
     check_path(root, "the root")
     check_path(python, "the path of Python")
+    if is_hidden(python):
+        raise BoxError(f"the service does not see {python}", f"install with the system's own: sudo {PYTHON} BOX install")
     local = check_listen(listen, manifest, keys)
     return {SERVICE: service(root, manifest, python, keys), SOCKET: socket(listen, local)}
 
@@ -174,9 +176,13 @@ def memory_bytes(manifest: Manifest) -> int:
 
 def visible(root: str) -> list[str]:
     """Homes are hidden, but for a root that lies in one."""
-    if not any(root == folder or root.startswith(folder + "/") for folder in HIDDEN):
+    if not is_hidden(root):
         return ["ProtectHome=yes"]
     return ["ProtectHome=tmpfs", f"BindReadOnlyPaths={quote(root)}"]
+
+
+def is_hidden(path: str) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in HIDDEN)
 
 
 def check_path(path: str, what: str) -> None:

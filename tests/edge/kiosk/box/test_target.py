@@ -42,6 +42,10 @@ def test_a_machine_that_fits() -> None:
         ({"python": (3, 13)}, "this box needs Python 3.11, and this is 3.13"),
         ({"is_cpython": False}, "this box needs the usual 64-bit Python (CPython)"),
         ({"is_64_bit": False}, "this box needs the usual 64-bit Python (CPython)"),
+        (
+            {"lacking": ("libstdc++.so.6",)},
+            "this box needs libstdc++.so.6, which this system lacks (Debian, Ubuntu: apt install libstdc++6)",
+        ),
         ({"glibc": None}, "this box needs glibc 2.28 or newer, and the C library here is another"),
         ({"glibc": "2.9"}, "this box needs glibc 2.28 or newer, and this system has 2.9"),
         (

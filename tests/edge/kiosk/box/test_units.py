@@ -114,6 +114,12 @@ def test_what_is_no_address(listen: str) -> None:
         units(ROOT, MANIFEST, listen)
 
 
+@pytest.mark.parametrize("python", ["/root/.pyenv/bin/python3", "/home/a/venv/bin/python"])
+def test_a_python_that_the_service_does_not_see(python: str) -> None:
+    with pytest.raises(BoxError, match="does not see"):
+        units(ROOT, MANIFEST, python=python)
+
+
 def test_keys_are_handed_on() -> None:
     """Readable for root alone, they reach the service by systemd; others may then ask from elsewhere."""
     made = units("/opt/50% kiosk", MANIFEST, "192.0.2.7:8080", keys=["operator-keys", "api-keys"])
