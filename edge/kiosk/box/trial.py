@@ -58,6 +58,7 @@ def try_slot(layout: Layout, folder: Path, manifest: Manifest, min_speed: float,
         with serving(layout, folder) as child:
             wait_until_ready(layout, child)
             answer = check_golden(layout, child, manifest)
+            ask_as_visitors_do(layout, child, manifest)
             speed = best_speed(layout, child) if min_speed > 0 else 0.0
         if speed < min_speed * planned:
             raise failed(
@@ -203,10 +204,11 @@ def wait_until_ready(layout: Layout, child: subprocess.Popen[bytes]) -> None:
     raise failed(f"it was not ready after {START_SECONDS:.0f} s")
 
 
-def ask(layout: Layout, child: subprocess.Popen[bytes], question: str, tokens: int) -> dict[str, Any]:
+def ask(layout: Layout, child: subprocess.Popen[bytes], question: str, tokens: int, system: str = "") -> dict[str, Any]:
     """The answer's JSON. Raises BoxError."""
+    head = [{"role": "system", "content": system}] if system else []
     body = {
-        "messages": [{"role": "user", "content": question}],
+        "messages": [*head, {"role": "user", "content": question}],
         "temperature": 0,
         "max_tokens": tokens,
         "chat_template_kwargs": {"enable_thinking": False},
@@ -233,6 +235,21 @@ def check_golden(layout: Layout, child: subprocess.Popen[bytes], manifest: Manif
     if not text.startswith(golden.prefix):
         raise failed(f"to {golden.question!r} it answered {text[:100]!r}, which does not begin with {golden.prefix!r}")
     return text
+
+
+def ask_as_visitors_do(layout: Layout, child: subprocess.Popen[bytes], manifest: Manifest) -> None:
+    """With the system prompt of the page, which the server computes from its start on, beside whatever it is asked:
+    this waits for it, and what is measured afterwards is measured alone. Raises BoxError."""
+    if system := visitors_prompt(layout):
+        ask(layout, child, manifest.golden.question, 1, system)
+
+
+def visitors_prompt(layout: Layout) -> str:
+    """Empty where there is no page for visitors."""
+    with contextlib.suppress(OSError, HTTPException, ValueError, RecursionError, LookupError, TypeError):
+        system = request(layout, "GET", "/page/settings.json", None, ANSWER_SECONDS)[1]["kiosk"]["system"]
+        return system if isinstance(system, str) else ""
+    return ""
 
 
 def best_speed(layout: Layout, child: subprocess.Popen[bytes]) -> float:

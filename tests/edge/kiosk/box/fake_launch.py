@@ -14,8 +14,11 @@ BEHAVIOUR = json.loads((SLOT / "behaviour.json").read_text())
 
 
 class Handler(BaseHTTPRequestHandler):
+    has_read_system = "system" not in BEHAVIOUR
+
     def do_GET(self) -> None:
-        self.answer({"status": "ok"})
+        kiosk = {"system": BEHAVIOUR["system"]} if "system" in BEHAVIOUR else None
+        self.answer({"kiosk": kiosk} if self.path == "/page/settings.json" else {"status": "ok"})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -23,8 +26,11 @@ class Handler(BaseHTTPRequestHandler):
         if BEHAVIOUR.get("dies"):
             print("error: something broke", file=sys.stderr, flush=True)
             os._exit(3)
+        if asked["messages"][0] == {"role": "system", "content": BEHAVIOUR.get("system")}:
+            Handler.has_read_system = True
         message = {"role": "assistant", "content": BEHAVIOUR["answer"]}
-        timings = {"predicted_n": asked["max_tokens"], "predicted_per_second": BEHAVIOUR["speed"]}
+        speed = BEHAVIOUR["speed"] if self.has_read_system else BEHAVIOUR["speed"] / 2
+        timings = {"predicted_n": asked["max_tokens"], "predicted_per_second": speed}
         self.answer({"choices": [{"message": message}], "timings": timings})
 
     def answer(self, value: object) -> None:

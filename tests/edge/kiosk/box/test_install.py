@@ -191,6 +191,13 @@ def test_another_bound_of_speed(make_box: Maker, put: Installer, layout: Layout)
     assert version_of(layout) == "2"
 
 
+def test_a_long_system_prompt_does_not_slow_the_trial(make_box: Maker, put: Installer, layout: Layout) -> None:
+    """The bug: the speed was measured while the server computed the visitors' system prompt, which it begins at its
+    start; with a long one every box was refused as too slow."""
+    put(make_box("1", behaviour={"system": "You are the guide of the Museum of Rivers."}))
+    assert version_of(layout) == "1"
+
+
 # --- what is refused before anything is written
 
 
