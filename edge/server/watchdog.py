@@ -12,7 +12,7 @@ import asyncio
 from edge.server.notify import Manager
 from edge.server.serving import Serving
 
-SIGNS = 3  # in the seconds after which the manager kills
+LOOKS = 10  # in the seconds after which the manager kills: a step may take all of them but one
 LOADING_SECONDS = 5.0  # between two looks at how loading gets on
 MORE_SECONDS = 60  # that loading is given from each sign that it gets on
 
@@ -25,7 +25,7 @@ async def supervise(manager: Manager, serving: Serving, loading: asyncio.Task[No
         return
     manager.tell("READY=1", f"STATUS=answers with {serving.name}")
     if manager.watchdog is not None:
-        await give_signs(manager, serving, manager.watchdog / SIGNS)
+        await give_signs(manager, serving, manager.watchdog / LOOKS)
 
 
 async def see_it_load(manager: Manager, serving: Serving, loading: asyncio.Task[None]) -> None:

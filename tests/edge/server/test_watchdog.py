@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +153,41 @@ def test_signs_while_it_gets_on(heard: Heard, served: Served) -> None:
     heard.gives_signs()
     assert not ends[-1].done()
     ends[-1].result(PATIENCE)
+
+
+def test_a_slow_step_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: with three looks a watchdog, steps of just over two thirds of its seconds were told too late: a prompt
+    that a slow machine reads in steps of 21 s was taken for a hang, for ever."""
+    now, step, told = 0.0, 25.0, [0.0]
+
+    async def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now > 1000:
+            raise asyncio.CancelledError
+
+    def tell(*lines: str) -> None:
+        told.append(now)
+
+    monkeypatch.setattr(asyncio, "sleep", pass_by)
+    serving: Any = SimpleNamespace(engine=Steps(lambda: int(now / step)))
+    manager: Any = SimpleNamespace(tell=tell)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(watchdog.give_signs(manager, serving, 30.0 / watchdog.LOOKS))
+    assert len(told) > 30 and max(later - one for one, later in pairwise(told)) < 30.0
+
+
+class Steps:
+    """An engine that is always at work."""
+
+    idle = False
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    @property
+    def steps(self) -> int:
+        return self._count()
 
 
 def test_no_sign_where_it_hangs(heard: Heard, served: Served) -> None:
