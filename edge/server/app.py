@@ -53,6 +53,7 @@ def make_app(serving: Serving, on_failure: Callable[[], None], manager: Manager 
         loading = asyncio.create_task(serving.start(on_failure))
         watching = asyncio.create_task(supervise(manager, serving, loading)) if manager else None
         yield
+        serving.ending = True
         if serving.loaded is not None:  # nobody waits any more for what it computes beforehand
             await asyncio.to_thread(serving.close)
         await loading

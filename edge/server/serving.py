@@ -46,6 +46,7 @@ class Serving:
     begun: Engine | None = None
     loaded: Engine | None = None
     failure: Exception | None = None
+    ending: bool = False
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.slots, self.config.queue)
@@ -61,7 +62,8 @@ class Serving:
             self.level = level_of(loaded.model.file) or self.level
             gc.freeze()  # the vocabulary is here to stay: a collector that looks at it holds answers up
             self.loaded = loaded
-            if self.warm is not None:  # those who ask now are answered, and wait only for what they have in common
+            # Those who ask now are answered, and wait only for what they have in common.
+            if self.warm is not None and not self.ending:
                 await asyncio.to_thread(self.warm.compute, loaded)
         except Exception as error:
             self.failure = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 import httpx
@@ -54,3 +55,28 @@ def test_a_server_may_end_while_it_computes_the_prefix(gguf: dict[str, Path]) ->
     with running(gguf["tiny-qwen"], warm=warm) as served, served.client() as client:
         assert client.get("/health").status_code == 200, "others are served meanwhile"
     assert warm.over
+
+
+def test_a_server_may_end_while_it_loads(gguf: dict[str, Path]) -> None:
+    """Bug: told to end before the model was there, it computed the whole system prompt first."""
+
+    class Asked(Warm):
+        computed = False
+
+        def compute(self, engine: Engine) -> None:
+            self.computed = True
+
+    loads, go = threading.Event(), threading.Event()
+
+    def load() -> Engine:
+        loads.set()
+        assert go.wait(PATIENCE)
+        return Engine(gguf["tiny-qwen"])
+
+    warm = Asked(None, "", (), print)
+    with running(gguf["tiny-qwen"], load=load, warm=warm) as served:
+        assert loads.wait(PATIENCE)
+        ends = threading.Thread(target=lambda: (until(lambda: served.serving.ending), go.set()))
+        ends.start()
+    ends.join(PATIENCE)
+    assert served.serving.loaded is not None and not warm.computed
