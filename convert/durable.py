@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Through a link that somebody put there, root would write into another file.
+FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
 
 def publish(partial: Path, target: Path) -> None:
     """Rename; ``partial``'s bytes must be on disk already. Raises OSError."""
@@ -51,7 +54,7 @@ def close(handle: int) -> int:
 def take(partial: Path) -> int:
     """Open it while nobody else does: who writes it is waited for. Raises OSError."""
     while True:
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        handle = os.open(partial, FLAGS, 0o666)
         if os.name == "nt":
             return handle
         import fcntl

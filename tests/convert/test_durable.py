@@ -72,6 +72,16 @@ def test_kills_do_not_pile_up_partial_files(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "new")]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links there are for administrators")
+def test_a_link_in_place_of_the_partial_file(tmp_path: Path) -> None:
+    """The bug: what a link led to was emptied and written; a report that root writes could have been any file."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "a.partial").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic"):
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "a").exists()
+
+
 def test_many_writers_of_one_file(tmp_path: Path) -> None:
     """Each puts a whole file there, and none fails or takes another's partial one away."""
     texts = [str(number) * 10_000 for number in range(8)]
