@@ -52,6 +52,7 @@ def test_a_life(make_box: Maker, tmp_path: Path) -> None:
     [
         (["rollback"], "error: nothing is installed in"),
         (["kiosk", "verify"], "error: nothing is installed in"),
+        (["prove-offline"], "error: nothing is installed in"),
         (["kiosk", "install", "BOX"], "error: no key is trusted here yet; this box says"),
     ],
 )

@@ -1,10 +1,12 @@
-"""``edge prove-offline`` on a machine that a real systemd runs: the installed service, by its own unit."""
+"""``edge prove-offline``: the installed service by its own unit, where a real systemd runs, and a model without one."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +81,19 @@ def test_an_administrators_hole_is_found(systemd: Booted, hole: str, says: str) 
     finally:
         systemd.run("sh", "-c", f"rm {path}; systemctl daemon-reload")
     assert not proof["proven"] and any(says in fault for fault in proof["faults"]), proof["faults"]
+
+
+def test_a_model_alone(gguf: Path, tmp_path: Path) -> None:
+    """Nothing is installed, and systemd is not used, which the report says. A proxy of the environment is tried."""
+    out = tmp_path / "report.md"
+    command = [sys.executable, "-m", "edge", "prove-offline", str(gguf), "--no-service", "-o", str(out), "--json"]
+    environment = {"PATH": "/usr/bin:/bin", "https_proxy": "http://127.0.0.1:9/"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    if "no namespaces can be made here" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    proof = json.loads(done.stdout)
+    assert proof["proven"] and proof["way"] == "namespaces" and proof["answer"]["tokens"]
+    assert "the environment's proxy, 127.0.0.1:9" in {row["what"] for row in proof["rows"]}
+    assert "The sandbox was not that of systemd." in out.read_text()
+    assert [line for line in done.stderr.splitlines() if line.startswith("proven: ")]

@@ -110,12 +110,12 @@ def tried(proof: Proof) -> Iterator[str]:
         yield from ["", f"### {group}", ""]
         yield from table(
             ("Tried", "Outside", "Its network alone", "Inside", "Verdict"),
-            [(row.what, row.outside, row.alone, row.inside, bold(row.verdict)) for row in rows],
+            [(row.what, row.outside, row.alone, row.inside, loud(row.verdict)) for row in rows],
         )
 
 
-def bold(verdict: str) -> str:
-    return f"**{verdict}**" if verdict in (tries.THROUGH, tries.UNCLEAR) else verdict
+def loud(verdict: str) -> str:
+    return verdict.upper() if verdict in (tries.THROUGH, tries.UNCLEAR) else verdict
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
