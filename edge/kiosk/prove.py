@@ -86,8 +86,16 @@ def installed(layout: Layout) -> Served:
         environment={},
         root=layout.root,
         manifest=slot.read_manifest(layout.slot(name)),
-        key=read_keys(path)[0] if (path := layout.keys / "api-keys").is_file() else "",
+        key=client_key(layout.keys / "api-keys"),
     )
+
+
+def client_key(path: Path) -> str:
+    """One of those that the service asks for; empty where it asks for none. Raises EdgeError."""
+    try:
+        return read_keys(path)[0] if path.is_file() else ""
+    except OSError as error:  # the folder is for root alone
+        raise EdgeError(f"cannot read {path}: {error.strerror}", "run this as root") from error
 
 
 def model(path: Path, name: str) -> Served:

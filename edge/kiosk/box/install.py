@@ -219,7 +219,8 @@ def serve(layout: Layout, manifest: Manifest, systemd: Systemd, listen: str | No
 def unit_files(layout: Layout, manifest: Manifest, listen: str | None = None) -> dict[str, str]:
     """Raises BoxError."""
     kept = read_small(layout.listen).strip()
-    keys = [name for name in units.KEY_FILES if (layout.keys / name).is_file()]
+    with told(layout.keys):
+        keys = [name for name in units.KEY_FILES if (layout.keys / name).is_file()]
     return units.units(str(layout.root), manifest, listen or kept or units.LISTEN, sys.executable, keys)
 
 

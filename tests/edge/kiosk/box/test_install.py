@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from convert.errors import EdgeError
+from edge.kiosk import prove
 from edge.kiosk.box import install as installing
 from edge.kiosk.box import store
 from edge.kiosk.box.errors import BoxError
@@ -370,6 +372,24 @@ def test_a_current_that_leads_elsewhere(
     layout.current.unlink()
     put(make_box("2"))
     assert version_of(layout) == "2"
+
+
+def test_keys_that_only_root_may_see(
+    make_box: Maker, put: Installer, layout: Layout, untried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: who forgot sudo saw a traceback, since Path.is_file raises where a folder may not be searched."""
+    made, is_file = put(make_box("1")), Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.parent == layout.keys:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(BoxError, match="keys: Permission denied; run this as root"):
+        installing.unit_files(layout, made)
+    with pytest.raises(EdgeError, match="run this as root"):
+        prove.installed(layout)
 
 
 # --- what is told of it
