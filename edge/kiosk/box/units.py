@@ -46,7 +46,9 @@ def units(
     check_path(root, "the root")
     check_path(python, "the path of Python")
     if is_hidden(python):
-        raise BoxError(f"the service does not see {python}", f"install with the system's own: sudo {PYTHON} BOX install")
+        raise BoxError(
+            f"the service does not see {python}", f"install with the system's own: sudo {PYTHON} BOX install"
+        )
     local = check_listen(listen, manifest, keys)
     return {SERVICE: service(root, manifest, python, keys), SOCKET: socket(listen, local)}
 
