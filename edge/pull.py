@@ -16,7 +16,7 @@ from edge.hashing import git_blob_of, sha256_of
 from edge.hub.backoff import RateLimit
 from edge.hub.download import fetch_file
 from edge.hub.folder import Folder
-from edge.hub.partial import partial_path
+from edge.hub.partial import partial_path, tidy
 from edge.hub.source import Listing, RemoteFile, Source
 from edge.lock import LockedFile, LockedModel, merge_model
 from edge.lock_config import facts_of
@@ -216,6 +216,7 @@ class Fetching:
     def _keep(self, file: RemoteFile, sha256: str) -> None:
         self.learn(replace(self.model, files=(LockedFile(file.name, file.size, sha256),)))
         self.done[file.name] = fetched_now(self.folder / file.name, sha256)
+        tidy(self.folder / file.name)
 
 
 def may_be(file: RemoteFile, noted: Fetched) -> bool:

@@ -6,6 +6,7 @@ in flight. What a power cut loses beyond that, the hash of the whole file shows.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -21,6 +22,18 @@ def partial_path(target: Path) -> Path:
     return target.with_name(target.name + ".partial")
 
 
+def list_path(target: Path) -> Path:
+    """Where it is noted which of them are."""
+    return target.with_name(target.name + ".chunks")
+
+
+def tidy(target: Path) -> None:
+    """Remove the list that a kill left beside a whole file: it goes after the file has its name, so that none costs the
+    bytes."""
+    with contextlib.suppress(OSError):
+        list_path(target).unlink()
+
+
 class Partial:
     """The chunks of ``target`` that are still to fetch. Any thread may call ``put``; one calls ``digest``."""
 
@@ -32,7 +45,7 @@ class Partial:
         self.target, self.size = target, size
         self._first_line = f"{identity} in chunks of {CHUNK}"
         self.path = partial_path(target)
-        self.list = target.with_name(target.name + ".chunks")
+        self.list = list_path(target)
         self._lock = threading.Condition()
         noted = self._read_list() if identity else None
         self._done = noted or set()

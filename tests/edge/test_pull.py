@@ -430,3 +430,12 @@ def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
     total = sum(map(len, NEEDED.values()))
     assert seen[-1] == (WEIGHTS, total, total)
     assert all(0 <= done <= of for _, done, of in seen)
+
+
+def test_a_list_of_chunks_that_a_kill_left(tmp_path: Path) -> None:
+    """The bug: it came between the file's rename and the list's removal, and nobody removed the list any more."""
+    with HuggingFaceDouble([tiny()]) as hub:
+        (tmp_path / "config.json").write_bytes(NEEDED["config.json"])
+        (tmp_path / "config.json.chunks").write_text("x in chunks of 1\n")
+        pull(MODEL, tmp_path, [at(hub)])
+    assert content_of(tmp_path) == NEEDED
