@@ -52,6 +52,8 @@ def make_app(serving: Serving, on_failure: Callable[[], None], manager: Manager 
     async def life(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(serving.start(on_failure))
         watching = asyncio.create_task(supervise(manager, serving, loading)) if manager else None
+        if serving.config.passed is not None:  # who asks there waits, and is not told that the model loads
+            await serving.settled.wait()
         yield
         serving.ending = True
         if serving.loaded is not None:  # nobody waits any more for what it computes beforehand

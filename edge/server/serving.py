@@ -49,6 +49,7 @@ class Serving:
     ending: bool = False
 
     def __post_init__(self) -> None:
+        self.settled = asyncio.Event()  # it is loaded, or never will be
         self.gate = Gate(self.slots, self.config.queue)
         self.metrics = Metrics(self)
 
@@ -62,12 +63,15 @@ class Serving:
             self.level = level_of(loaded.model.file) or self.level
             gc.freeze()  # the vocabulary is here to stay: a collector that looks at it holds answers up
             self.loaded = loaded
+            self.settled.set()
             # Those who ask now are answered, and wait only for what they have in common.
             if self.warm is not None and not self.ending:
                 await asyncio.to_thread(self.warm.compute, loaded)
         except Exception as error:
             self.failure = error
             on_failure()
+        finally:
+            self.settled.set()
 
     def note(self, error: Exception) -> None:
         """Tell the log of a failure that is the server's own: its kind only, for its words may hold a prompt."""

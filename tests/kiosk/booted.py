@@ -65,6 +65,11 @@ class Booted:
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """In there, beside what follows."""
+        inside = ["nsenter", "-t", str(self.pid), "-a", "--", *command]
+        return subprocess.Popen(inside, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit."""
         told = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names))

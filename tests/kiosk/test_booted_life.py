@@ -23,6 +23,16 @@ request = urllib.request.Request("http://127.0.0.1:8080/v1/chat/completions", js
 answer = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60))
 print(answer["system_fingerprint"].rpartition("-")[2])
 """
+# Visitors who ask one after the other, until told that it is enough; "lost" where a connection was cut.
+ASK_ON = f"""
+import os, time
+while not os.path.exists("/run/enough"):
+    try:
+        exec({ASK!r})
+    except Exception as error:
+        print("lost", type(error).__name__)
+    time.sleep(0.2)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +82,12 @@ def test_a_life(systemd: Booted, box: Packed, update: Packed) -> None:
     print(f"\nSIGKILL to the next answer: {time.monotonic() - began:.1f} s")
     assert "warm start: " in systemd.run("cat", "/run/kiosk.log")
 
+    asking = systemd.start(sys.executable, "-c", ASK_ON)
     install(systemd, f"{UPDATE}/{update.box.name}")  # by the key that is known by now
     assert level(systemd) == "Q8_0"
+    systemd.run("touch", "/run/enough")
+    answers = asking.communicate(timeout=PATIENCE)[0].split()
+    assert answers[0] == "Q4_0" and answers[-1] == "Q8_0" and set(answers) == {"Q4_0", "Q8_0"}, answers
 
     systemd.run("env", LIBRARIES, f"{ROOT}/edge", "rollback")
     assert level(systemd) == "Q4_0"

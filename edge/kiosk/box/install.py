@@ -20,8 +20,10 @@ from .layout import (
     Layout,
     clean,
     current_slot,
+    gate_closed,
     holding,
     is_folder,
+    is_owned,
     previous_slot,
     read_small,
     remove,
@@ -29,7 +31,7 @@ from .layout import (
     told,
 )
 from .manifest import LAUNCH, MANIFEST, Manifest
-from .service import Systemd
+from .service import RUNNING, Systemd
 from .target import misfits, read_target
 
 MIN_SPEED = 0.8  # of the planned decode speed
@@ -66,7 +68,8 @@ def install(path: Path, layout: Layout, ways: Ways, say: Callable[[str], None], 
             clean(layout)
             store.sweep(layout)
     except BoxError as error:
-        log.write(layout.log, f"{path.name} was not installed: {error}")
+        if is_owned(layout.log.parent):
+            log.write(layout.log, f"{path.name} was not installed: {error}")
         raise
     return checked.manifest
 
@@ -113,13 +116,14 @@ def put_in_place(layout: Layout, checked: Checked, ways: Ways, note: Callable[[s
         for one in store.add(layout, checked, progress):
             note(f"store/{one} was damaged on this disk, and was copied again")
         slot.build(layout, checked, new)
-        paused = pause(ways.systemd)
-        passed = trial.try_slot(layout, new, manifest, ways.min_speed, note)
-        if passed.planned:
-            note(f"it answers, and decodes {passed.speed:.2f} tokens/s of {passed.planned:.2f} planned")
-        trust.pin(layout, checked.key)
-        write_launcher(layout)
-        switch_to(layout, name, goes_back=serving is not None and not is_same(layout, serving, checked))
+        with gate_closed(layout):
+            paused = pause(ways.systemd)
+            passed = trial.try_slot(layout, new, manifest, ways.min_speed, note)
+            if passed.planned:
+                note(f"it answers, and decodes {passed.speed:.2f} tokens/s of {passed.planned:.2f} planned")
+            trust.pin(layout, checked.key)
+            write_launcher(layout)
+            switch_to(layout, name, goes_back=serving is not None and not is_same(layout, serving, checked))
     except BaseException:
         try:
             remove(new)
@@ -152,8 +156,8 @@ def make_room(layout: Layout, manifest: Manifest, note: Callable[[str], None]) -
 
 def pause(systemd: Systemd | None) -> bool:
     """Stop the service for the trial, if it runs: its visitors would slow the trial, and two models may not fit the
-    memory. Whoever asks meanwhile waits at its socket. Raises BoxError."""
-    if systemd is None or not systemd.is_active():
+    memory. Whoever asks meanwhile waits at its socket, where the gate is closed. Raises BoxError."""
+    if systemd is None or systemd.state() not in RUNNING:
         return False
     systemd.stop()
     return True
@@ -161,7 +165,8 @@ def pause(systemd: Systemd | None) -> bool:
 
 def switch_to(layout: Layout, name: str, goes_back: bool) -> None:
     """Slot ``name`` has been tried under its other name. First ``previous`` names the slot that is still current,
-    which counts as none until the link changes; then the new slot gets its name; the link is last. Raises OSError."""
+    which means the other one until the link changes; then the new slot gets its name; the link is last. Raises
+    OSError."""
     serving = current_slot(layout)
     if goes_back and serving is not None:
         durable.write(layout.previous, f"{serving}\n".encode())

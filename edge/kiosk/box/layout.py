@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import durable
 from .errors import BoxError
+from .units import GATE
 
 DEFAULT_ROOT = Path("/opt/edge-kiosk")
 SLOTS = ("a", "b")
@@ -67,6 +68,10 @@ class Layout:
         return self.root / "trial"
 
     @property
+    def gate(self) -> Path:
+        return self.root / GATE
+
+    @property
     def launcher(self) -> Path:
         return self.root / "edge"
 
@@ -101,8 +106,9 @@ def current_slot(layout: Layout) -> str | None:
 def previous_slot(layout: Layout) -> str | None:
     """The slot to go back to, if there is one."""
     name = read_small(layout.previous).strip()
-    is_other = name in SLOTS and name != current_slot(layout)
-    return name if is_other and is_folder(layout.slot(name)) else None
+    if name == current_slot(layout):  # a cut came between the two changes of a switch
+        name = next(one for one in SLOTS if one != name)
+    return name if name in SLOTS and is_folder(layout.slot(name)) else None
 
 
 def switch(layout: Layout, name: str) -> None:
@@ -150,6 +156,15 @@ def make_folder(path: Path, mode: int = FOLDER_MODE) -> None:
         path.chmod(mode)
 
 
+def is_owned(path: Path) -> bool:
+    """A folder that is there, and that nobody else can change."""
+    try:
+        check_owned(path)
+    except (BoxError, OSError):
+        return False
+    return True
+
+
 def check_owned(path: Path) -> None:
     """What others can change could lead us elsewhere in the midst of work. Raises BoxError."""
     found = path.lstat()
@@ -180,6 +195,18 @@ def holding(layout: Layout) -> Iterator[None]:
             yield
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def gate_closed(layout: Layout) -> Iterator[None]:
+    """Meanwhile the service does not start, whoever asks at its socket. Raises OSError."""
+    gate = os.open(layout.gate, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(gate, 0o600)  # whatever the umask is: nobody else may hold it
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(gate)
 
 
 def make_parents(path: Path) -> None:

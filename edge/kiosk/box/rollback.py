@@ -21,12 +21,27 @@ def roll_back(layout: Layout, systemd: Systemd | None, say: Callable[[str], None
         if serving is None or name is None:
             raise BoxError("there is no version to go back to", "install a box: python3 BOX install")
         manifest = slot.read_manifest(layout.slot(name))
-        switch(layout, name)
-        durable.write(layout.previous, f"{serving}\n".encode())
-        text = f"rolled back to slot {name}: {title(manifest)}"
-        log.write(layout.log, text)
-        say(text)
+
+        def note(text: str) -> None:
+            log.write(layout.log, text)
+            say(text)
+
+        go_to(layout, name, serving)
+        note(f"rolled back to slot {name}: {title(manifest)}")
         clean(layout)
         if systemd is not None:
-            serve(layout, manifest, systemd)
+            try:
+                serve(layout, manifest, systemd)
+            except BoxError as error:
+                go_to(layout, serving, name)
+                serve(layout, slot.read_manifest(layout.slot(serving)), systemd)
+                why = f"slot {name} does not start, so slot {serving} is served again"
+                note(why)
+                raise BoxError(f"{why}: {error.message}") from error
         return manifest
+
+
+def go_to(layout: Layout, name: str, previous: str) -> None:
+    """Raises OSError."""
+    switch(layout, name)
+    durable.write(layout.previous, f"{previous}\n".encode())

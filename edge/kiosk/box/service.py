@@ -13,7 +13,8 @@ from .layout import read_small
 from .units import SERVICE, SOCKET
 
 SECONDS = 1200.0  # a first start reads the whole model
-RUNNING = Path("/run/systemd/system")  # sd_booted(3)
+BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+RUNNING = ("active", "activating", "reloading")  # or about to
 UNITS = Path("/etc/systemd/system")
 
 
@@ -43,8 +44,9 @@ class Systemd:
                 f"see: journalctl -u {SERVICE}",
             )
 
-    def is_active(self) -> bool:
-        return self.run("is-active", "--quiet", SERVICE).returncode == 0
+    def state(self) -> str:
+        """In systemd's word, such as active, activating, failed."""
+        return self.run("is-active", SERVICE).stdout.decode("utf-8", errors="replace").strip()
 
     def is_installed(self) -> bool:
         return (self.units / SERVICE).exists()
@@ -70,4 +72,4 @@ class Systemd:
 
 def find() -> Systemd | None:
     """None where another init runs."""
-    return Systemd() if RUNNING.is_dir() else None
+    return Systemd() if BOOTED.is_dir() else None

@@ -10,7 +10,7 @@ from .check import Progress
 from .errors import BoxError
 from .layout import Layout, current_slot, previous_slot, told
 from .manifest import KEY, MANIFEST, SIGNATURE
-from .service import Systemd
+from .service import RUNNING, Systemd
 
 LOG_LINES = 5
 
@@ -30,7 +30,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Status:
-    """``service``: active, not running, or absent."""
+    """``service``: active, activating, reloading, not running, or absent."""
 
     root: str
     current: Version | None
@@ -47,7 +47,8 @@ def read_status(layout: Layout, systemd: Systemd | None) -> Status:
     """Raises BoxError."""
     service = "absent"
     if systemd is not None and systemd.is_installed():
-        service = "active" if systemd.is_active() else "not running"
+        state = systemd.state()
+        service = state if state in RUNNING else "not running"
     return Status(
         root=str(layout.root),
         current=version_of(layout, current_slot(layout)),

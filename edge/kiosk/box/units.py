@@ -24,6 +24,7 @@ STOP_SECONDS = 30  # for answers that are at work
 ABORT_SECONDS = 10  # for the trace of a process that hung
 LEAST_START_SECONDS = 120
 SLOWEST_DISK = 20_000_000  # bytes/s
+GATE = ".trial-lock"  # held while a version is tried; the service waits for it
 MARGIN = 256 << 20  # bytes, and an eighth of the rest: clients, answers, what Python leaves lying
 COVERED = ("/run", "/var")  # where other programs have sockets
 HIDDEN = ("/home", "/root", "/tmp", *COVERED)  # folders that a service does not see
@@ -87,6 +88,8 @@ def service(root: str, manifest: Manifest, python: str, keys: Collection[str]) -
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
+        "# While another version is tried, nobody starts this one: who asks waits at the socket.",
+        f"ExecStartPre=-+/usr/bin/flock --shared {quote(str(PurePosixPath(root) / GATE), command=True)} /bin/true",
         f"ExecStart={quote(python, command=True)} {quote(launch, command=True)} serve",
         "Environment=HF_HUB_OFFLINE=1 HOME=%C/private/edge-kiosk",
         *(f"LoadCredential={name}:{escape(str(PurePosixPath(root) / 'keys' / name))}" for name in sorted(keys)),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
-TICK = 0.2  # seconds
+TICK, PATIENCE = 0.2, 3.0  # seconds: between two looks, and for who has connected
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
@@ -88,6 +88,6 @@ def take(one: socket.socket) -> None:
         return
     connection, _ = one.accept()
     with connection:
-        connection.settimeout(TICK)
+        connection.settimeout(PATIENCE)
         if connection.recv(2000):
             connection.sendall(ESTABLISHED)

@@ -159,11 +159,19 @@ def by_namespaces(served: Served, folder: Path) -> Iterator[Sandbox]:
             address = listening.getsockname()
             where = address if isinstance(address, str) else (str(address[0]), int(address[1]))
             wait_until_ready(child, where, folder / "log")
-            pid = look.children(look.children(child.pid)[0])[0]
+            pid = served_by(child)
             yield Sandbox("namespaces", pid, attempts_of(pid), where, str(folder / "talk"))
         finally:
             child.kill()  # and by that all that it started
             child.wait()
+
+
+def served_by(child: subprocess.Popen[bytes]) -> int:
+    """The service: a grandchild. Raises EdgeError."""
+    for middle in look.children(child.pid):
+        for pid in look.children(middle):
+            return pid
+    raise EdgeError("the service has ended in its sandbox")
 
 
 def listen_on_loopback(folder: Path) -> socket.socket:
@@ -219,6 +227,7 @@ def by_systemd(served: Served, systemd: Systemd) -> Iterator[Sandbox]:
         (folder / "zzz-proof.conf").write_text(changed)
         own.must("daemon-reload")
         try:
+            own.must("stop", *names[::-1])  # of a proof that was killed
             own.must("start", names[1])
             own.must("start", names[0])
         except BoxError as error:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
+from edge.api import Engine
 from edge.server import activation
 from edge.server.config import Config, ConfigError, check_reach
 from tests.edge.server.running import HELLO, ask, running
@@ -101,6 +105,22 @@ def test_served_over_tcp(passed: socket.socket, gguf: dict[str, Path]) -> None:
         assert ask(client, {"messages": HELLO, "max_tokens": 2})["choices"]
         assert client.get("/health", headers={"Host": "localhost"}).status_code == 200
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_who_asks_while_it_loads_waits(passed: socket.socket, gguf: dict[str, Path]) -> None:
+    """At a passed socket nobody is told 503 by a service that restarts."""
+    config, loads = activation.adopt(CONFIG, environment()), threading.Event()
+
+    def load() -> Engine:
+        loads.wait(10)
+        return Engine(gguf["tiny-qwen"], ctx=256)
+
+    with ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{passed.getsockname()[1]}"
+        asked = pool.submit(httpx.get, f"{url}/health", trust_env=False, timeout=60)
+        threading.Timer(0.5, loads.set).start()
+        with running(gguf["tiny-qwen"], config, load=load):
+            assert asked.result().status_code == 200
 
 
 def test_served_on_a_path(gguf: dict[str, Path], short: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def test_an_odd_umask(make_box: Maker, put: Installer, layout: Layout, umask: in
         os.umask(before)
     for path in [layout.root, *layout.root.rglob("*")]:
         mode = stat.S_IMODE(path.lstat().st_mode)
-        if path.is_symlink() or path.name == ".lock":
+        if path.is_symlink() or path.name in (".lock", ".trial-lock"):
             continue
         assert mode & 0o022 == 0, path
         assert mode & 0o444 == 0o444, path
@@ -446,3 +446,24 @@ def test_the_target_is_read_once_a_time(
     bare: Target = replace(read_target(), flags=frozenset())
     monkeypatch.setattr(installing, "read_target", lambda: bare)
     put(make_box())
+
+
+def test_a_cut_between_the_changes_of_a_switch(make_box: Maker, put: Installer, layout: Layout) -> None:
+    """``previous`` named the current slot then, and the version to go back to was removed."""
+    for version in ("1", "2"):
+        put(make_box(version))
+    layout.previous.write_text(f"{layout.current.readlink().name}\n")
+    assert version_of(layout, "previous") == "1"
+    put(make_box("2"))
+    assert version_of(layout, "previous") == "1"
+
+
+def test_a_refusal_is_logged_in_a_folder_of_ours_alone(make_box: Maker, put: Installer, layout: Layout) -> None:
+    """A link that somebody put there would lead root elsewhere."""
+    elsewhere = layout.root.with_name("elsewhere")
+    elsewhere.mkdir()
+    layout.root.mkdir()
+    layout.log.parent.symlink_to(elsewhere)
+    with pytest.raises(BoxError):
+        put(make_box("1"), Ways("0" * 64))
+    assert not list(elsewhere.iterdir())

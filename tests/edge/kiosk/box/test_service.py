@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ SYSTEMCTL = """#!/bin/sh
 version=$(sed -n 's/^__version__ = //p' {root}/current/site/edge/__init__.py 2>/dev/null)
 echo "$* $version" >> {folder}/calls
 case "$1 $2" in
-  "is-active --quiet") test -e {folder}/active ;;
+  "is-active edge-kiosk.service") test -e {folder}/active && echo active || echo inactive ;;
   "stop edge-kiosk.service") rm -f {folder}/active ;;
   "start edge-kiosk.service")
     if grep -qs "$version" {folder}/broken; then echo "Job for edge-kiosk.service failed." >&2; exit 1; fi
@@ -52,7 +54,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, layout: Layout) -> Machine:
+def machine(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # the service sees no Python below a home
     return Machine(tmp_path / "machine", layout.root)
 
 
@@ -174,6 +177,41 @@ def test_a_first_version_that_the_service_cannot_run(
     (machine.folder / "broken").unlink()
     put(box, Ways(systemd=machine.systemd))
     assert read_status(layout, machine.systemd).service == "active"
+
+
+def test_a_rollback_to_what_does_not_start(
+    make_box: Maker, put: Installer, layout: Layout, machine: Machine, untried: None
+) -> None:
+    """The bug: it was left to restart for ever."""
+    ways = Ways(MARK, systemd=machine.systemd)
+    for version in ("1", "2"):
+        put(make_box(version), ways)
+    (machine.folder / "broken").write_text("'1'")
+    with pytest.raises(BoxError, match=r"slot b is served again: systemctl start"):
+        roll_back(layout, machine.systemd, put.said.append)
+    assert (version_of(layout), version_of(layout, "previous")) == ("2", "1")
+    assert (machine.folder / "active").exists()
+
+
+def test_the_gate_is_closed_for_the_trial_alone(
+    make_box: Maker, put: Installer, layout: Layout, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: whoever asked at the socket during a trial started the old version beside the new one."""
+
+    def waits() -> bool:
+        return subprocess.run(["flock", "--shared", "--nonblock", layout.gate, "true"]).returncode == 1
+
+    closed = []
+
+    def tried(*arguments: Any) -> Passed:
+        closed.append(waits())
+        return Passed("", 0.0, 0.0)
+
+    monkeypatch.setattr("edge.kiosk.box.trial.try_slot", tried)
+    put(make_box("1"), Ways(MARK, systemd=machine.systemd))
+    assert closed == [True] and not waits()
+    assert str(layout.gate) in machine.unit()
+    assert layout.gate.stat().st_mode & 0o777 == 0o600, "nobody else can hold it"
 
 
 def test_no_systemctl(tmp_path: Path) -> None:
