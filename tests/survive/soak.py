@@ -6,7 +6,7 @@
 short queue. Each client draws what to do next: a stream that it reads to its end; one that it leaves after some events
 or in the prefill; an answer without a stream; one that it does not wait for; half a request, and then silence, the end,
 or a reset; random bytes; a request with some bytes changed; requests that are refused; health, metrics and the page.
-Prompts differ in length and share beginnings.
+Prompts differ in length and share beginnings; a page that is left has the server forget.
 
 Violations: the process ends, or complains in its log; a 5xx; an accepted stream that ends neither with [DONE] nor with
 an error event, unless the client left it; an answer that is refused with no error in OpenAI's shape; a request that is
@@ -42,6 +42,7 @@ SLOTS, QUEUE = 4, 6
 KIOSK = """\
 title = "Museum of Rivers"
 language = "en"
+answer_seconds = 20
 system = "You are the guide of the Museum of Rivers. Answer in two sentences."
 questions = ["When do you open?", "Where is the lift?"]
 idle_seconds = 60
@@ -104,6 +105,7 @@ class Client:
             (2, self.changed_request),
             (2, self.refused),
             (1, self.looking),
+            (1, self.wipe),
         ]
 
     def live(self, until: float) -> None:
@@ -183,6 +185,12 @@ class Client:
             for path in ("/health", "/metrics", "/", "/v1/models", "/page/settings.json"):
                 if (answer := client.get(path)).status_code != 200:
                     raise Wrong(f"{path}: status {answer.status_code}")
+
+    def wipe(self) -> None:
+        """A visitor's page was left; the others' answers go on."""
+        with self.client() as client:
+            if (answer := client.post("/kiosk/wipe", json={})).status_code != 200:
+                raise Wrong(f"status {answer.status_code}: {answer.text[:300]}")
 
     def refused(self) -> None:
         with self.client() as client:
