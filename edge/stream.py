@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from convert.errors import EdgeError
 from edge.answer import Delta, Reader, Result
-from edge.engine import engine as core
+from edge.engine import handle as core
 from edge.engine.types import Event, rate
 
 PATIENCE = 0.2  # seconds; Windows notices Ctrl-C only between two waits

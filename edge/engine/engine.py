@@ -8,17 +8,18 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from convert.errors import EdgeError
-from edge.engine.prefix import Prefix
+from edge.engine.handle import Handle, Ticket
+from edge.engine.messages import Call, Cancel, Close, Submit
+from edge.engine.prefix import Kept, Prefix
 from edge.engine.runner import Drawn, Runner
 from edge.engine.scheduler import Limits, Pace, Work, by_turns, plan, should_wait, split
 from edge.engine.sequence import Sequence
-from edge.engine.slots import Seat, Slot, find_seat, oldest_of
+from edge.engine.slots import Slot, find_seat
 from edge.engine.types import (
     ContextLengthError,
     EngineError,
@@ -27,97 +28,14 @@ from edge.engine.types import (
     FinishReason,
     Request,
     RequestError,
-    Token,
 )
-from edge.llama.context import Context, ContextError, DecodeAborted
+from edge.llama.context import Context, DecodeAborted
 from edge.llama.model import Model
 from edge.llama.sampler import Sampling
 
 T = TypeVar("T")
 
 TOGETHER = 0.06  # seconds between requests that come at the same time
-
-
-@dataclass(frozen=True)
-class Submit:
-    sequence: Sequence
-
-
-@dataclass(frozen=True)
-class Cancel:
-    sequence: Sequence
-
-
-@dataclass(frozen=True)
-class Call:
-    """Do something else that computes, between two steps."""
-
-    function: Callable[[], Any]
-    future: Future[Any]
-
-
-class Close:
-    """Cancel everything and end the thread."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a request is: how many wait before it, and how many tokens of its prompt are in the cache."""
-
-    ahead: int
-    done: int
-    total: int
-
-
-class Handle:
-    """A request that was taken in. Any thread may use it."""
-
-    def __init__(self, engine: Engine, sequence: Sequence) -> None:
-        self._engine, self._sequence = engine, sequence
-
-    def cancel(self) -> None:
-        """End it, and the step that computes it, or before the next one; harmless when it has ended."""
-        # Without the lock: the collector may call it in a thread that holds it.
-        self._engine._inbox.put(Cancel(self._sequence))
-        if self._sequence in self._engine._computing:
-            self._engine.context.interrupt()
-
-    @property
-    def admitted(self) -> float:
-        """When it got a slot, by ``time.monotonic``; 0.0 before."""
-        return self._sequence.admitted
-
-    def progress(self) -> Progress:
-        """As of now, or of a moment ago."""
-        sequence = self._sequence
-        waiting = list(self._engine._waiting)
-        ahead = waiting.index(sequence) if sequence in waiting else 0
-        return Progress(ahead, min(sequence.n_past, sequence.n_prompt), sequence.n_prompt)
-
-
-class Ticket:
-    """A request that was taken in. Iterate over it for its tokens and, last, how it finished."""
-
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self.request = request
-        self.finished: Finished | None = None
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.cancel = engine.start(request, self._events.put).cancel
-
-    def __iter__(self) -> Iterator[Event]:
-        while self.finished is None:
-            event = self._events.get()
-            if isinstance(event, Finished):
-                self.finished = event
-            yield event
-
-    def result(self) -> tuple[list[Token], Finished]:
-        """All tokens, and how it finished. Raises the error that ended it."""
-        tokens = [event for event in self if isinstance(event, Token)]
-        assert self.finished is not None
-        if self.finished.error is not None:
-            raise self.finished.error
-        return tokens, self.finished
 
 
 class Engine:
@@ -140,7 +58,7 @@ class Engine:
         held = [*resident, *[[]] * context.n_seq_max]
         self.slots = [Slot(index, list(held[index])) for index in range(context.n_seq_max)]
         self._runner = Runner(model, context)
-        self._prefix: Prefix | None = None
+        self._kept = Kept(context, self.slots)
         self._wiping = False  # the cache's data is to be cleared when nobody is at work
         self._inbox: queue.SimpleQueue[Submit | Cancel | Call | Close] = queue.SimpleQueue()
         self._waiting: list[Sequence] = []
@@ -216,7 +134,7 @@ class Engine:
             try:
                 if event.error is not None:
                     raise event.error
-                future.set_result(self._take_prefix(tokens))
+                future.set_result(self._kept.take(tokens))
             except Exception as error:
                 future.set_exception(error)
 
@@ -226,7 +144,7 @@ class Engine:
     def restore_prefix(self, tokens: list[int], state: bytearray) -> Future[None]:
         """Keep what ``compute_prefix`` gave of these tokens in a context like this one: never bytes from outside.
         ContextError where it does not fit."""
-        return self.call(lambda: self._restore(Prefix(tokens, state)))
+        return self.call(lambda: self._kept.restore(Prefix(tokens, state)))
 
     def wipe(self) -> Future[None]:
         """Forget the conversations in slots without a request; the data of the cache, too, as soon as nobody is at
@@ -326,12 +244,12 @@ class Engine:
             )
             if seat is None:
                 return
-            kept = None if separate else self._kept_for(sequence.tokens, seat)
+            kept = None if separate else self._kept.serving(sequence.tokens, seat.reused)
             resident = len(kept.tokens) if kept is not None else seat.reused
             if not separate and should_wait(sequence.tokens, self._active, resident):
                 continue
             if kept is not None:
-                seat = self._put(kept, seat.slot)
+                seat = self._kept.put(kept, seat.slot)
             reused = self._runner.begin(sequence, seat)
             self._waiting.remove(sequence)
             slot = seat.slot
@@ -410,45 +328,9 @@ class Engine:
         if sequence in self._active:
             self._active.remove(sequence)
 
-    def _take_prefix(self, tokens: list[int]) -> bytearray:
-        slot = next((slot for slot in self.slots if slot.tokens == tokens), None)
-        if slot is None:
-            raise EngineError("the prefix was not computed to its end")
-        state = self.context.get_state(slot.index)
-        self._prefix = Prefix(tokens, state)
-        return state
-
-    def _restore(self, prefix: Prefix) -> None:
-        """Keep it, and put it into a free slot: whoever comes first finds it there."""
-        free = [slot for slot in self.slots if slot.owner is None]
-        if not free:
-            raise EngineError("every slot is at work")
-        self._put(prefix, oldest_of(free, self.slots, side=False))
-        self._prefix = prefix
-
-    def _kept_for(self, tokens: list[int], seat: Seat) -> Prefix | None:
-        return self._prefix if self._prefix is not None and self._prefix.serves(tokens, seat.reused) else None
-
-    def _put(self, prefix: Prefix, slot: Slot) -> Seat:
-        """Make a slot hold just the prefix. Raises ContextError; it is empty then."""
-        slot.tokens = []
-        self.context.set_state(slot.index, prefix.state)
-        if self.context.memory_last(slot.index) != len(prefix.tokens) - 1:
-            self.context.memory_rm(slot.index)
-            raise ContextError("the state is of another number of tokens")
-        slot.tokens = list(prefix.tokens)
-        return Seat(slot, slot, len(slot.tokens))
-
     def _wipe(self) -> None:
-        for slot in self.slots:
-            if slot.owner is None and slot.tokens:
-                self.context.memory_rm(slot.index)
-                slot.tokens = []
         self._wiping = bool(self._active or self._waiting)
-        if not self._wiping:
-            self.context.memory_clear()
-            if self._prefix is not None:
-                self._put(self._prefix, self.slots[0])
+        self._kept.wipe(also_data=not self._wiping)
 
     def _check_idle(self) -> None:
         """Nobody is at work: every slot is free, and the cache holds what the slots say. Raises EngineError."""

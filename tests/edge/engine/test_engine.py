@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.engine.engine import Engine, Progress, Ticket
+from edge.engine.engine import Engine
+from edge.engine.handle import Progress, Ticket
 from edge.engine.scheduler import WORTH_WAITING, Limits
 from edge.engine.types import EngineError, Event, Finished, Request, RequestError, Token
 from edge.gate_checks import greedy_answer

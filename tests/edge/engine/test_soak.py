@@ -8,7 +8,8 @@ import random
 import psutil
 import pytest
 
-from edge.engine.engine import Engine, Ticket
+from edge.engine.engine import Engine
+from edge.engine.handle import Ticket
 from edge.engine.scheduler import Limits
 from edge.engine.types import Request, RequestError
 from edge.llama.context import Context
