@@ -81,6 +81,10 @@ def check_all(path: Path, layout: Layout, ways: Ways, progress: Progress) -> Che
         raise BoxError(". ".join(found), "this box cannot run here")
     if ways.systemd is not None:
         unit_files(layout, checked.manifest, ways.listen)
+    elif ways.listen is not None:
+        raise BoxError(
+            "--listen is for the service, and none is touched here", "edge serve has --host, --port, --socket"
+        )
     if not layout.root.exists():
         with told(layout.root):
             wanted = store.needed(layout, checked.manifest.files)

@@ -55,3 +55,22 @@ def test_what_cannot_be_asked(make_box: Maker, arguments: list[str]) -> None:
     done = run(make_box(), *arguments)
     assert done.returncode == 2
     assert "usage: python3 BOX" in done.stderr
+
+
+def test_a_share_that_is_none_is_told_in_words(make_box: Maker) -> None:
+    """It was "invalid part value", by the name of a function."""
+    assert "'5' is no number from 0 to 1" in run(make_box(), "install", "--min-speed", "5").stderr
+
+
+def test_who_reads_may_stop_early(make_box: Maker) -> None:
+    """``show | head -1`` ended in a traceback."""
+    command = f"{sys.executable} -I -S {make_box()} show | true"
+    assert subprocess.run(command, shell=True, capture_output=True).stderr == b""
+
+
+def test_an_address_without_a_service_is_refused(make_box: Maker, layout: Layout) -> None:
+    """It was taken, whatever it was, and then used by nothing."""
+    done = run(make_box(), "install", "--key", MARK, "--root", str(layout.root), "--no-service", "--listen", "nonsense")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --listen is for the service")
+    assert not layout.root.exists()
