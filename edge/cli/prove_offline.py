@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -37,6 +38,8 @@ def prove_offline_command(
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
+    if out is not None and not os.access(out.parent, os.W_OK):  # told before the work, not after it
+        raise EdgeError(f"cannot write {out}", "name another file after -o")
     with told():
         if model is None:
             served = prove.installed(Layout(root.resolve()))
