@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from convert.errors import EdgeError
 from edge.cli.common import command_options, json_option, print_json, progress_bar
 from edge.kiosk.box import install as installing
 from edge.kiosk.box import service
+from edge.kiosk.box.__main__ import progress_line
 from edge.kiosk.box.errors import BoxError
 from edge.kiosk.box.layout import DEFAULT_ROOT, Layout
 from edge.kiosk.box.status import Status, Version, read_status, verify_current
@@ -77,6 +79,10 @@ def version_text(version: Version) -> str:
     )
 
 
+def no_progress(what: str, done: int, of: int) -> None:
+    pass
+
+
 @kiosk_command.command("install")
 @click.argument("box", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--key", help="Fingerprint of the key to trust, as edge pack printed it.")
@@ -99,8 +105,9 @@ def install_command(
     ways = installing.Ways(key, min_speed, None if no_service else service.find(), listen)
     layout = Layout(root.resolve())
     with told():
-        with progress_bar(as_json) as bar:
-            installing.install(box, layout, ways, lambda text: click.echo(text, err=as_json), bar)
+        # A bar would stand in the line that the install's messages are written to.
+        progress = no_progress if as_json else progress_line(sys.stderr)
+        installing.install(box, layout, ways, lambda text: click.echo(text, err=as_json), progress)
         if as_json:
             print_json(read_status(layout, ways.systemd).as_json())
 
