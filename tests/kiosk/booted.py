@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 SYSTEMD = Path("/lib/systemd/systemd")
 PATIENCE = 60.0  # seconds
+PLAIN_PYTHON = str(Path(sys.executable).resolve())  # an environment may lie in a folder that is another one in there
 
 # Arguments: a folder to mount on, one to copy over the root, then pairs of folders to be seen elsewhere.
 BOOT = r"""

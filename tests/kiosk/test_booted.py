@@ -18,7 +18,7 @@ import pytest
 
 from edge.kiosk.box.units import SERVICE, SOCKET, quote, units
 from tests.edge.kiosk.box.test_units import MANIFEST
-from tests.kiosk.booted import PATIENCE, Booted, booted, missing
+from tests.kiosk.booted import PATIENCE, PLAIN_PYTHON, Booted, booted, missing
 
 ROOT = '/opt/edge "50%h" $HOME \\kiosk'  # what quoting must bear
 CHECKOUT, PACKAGES, PYTHON = "/opt/edge-checkout", "/opt/edge-packages", "/opt/edge-python"
@@ -113,11 +113,11 @@ def service(systemd: Booted) -> Booted:
 
 
 def ask(systemd: Booted) -> str:
-    return systemd.run(sys.executable, "-c", ASK).strip()
+    return systemd.run(PLAIN_PYTHON, "-c", ASK).strip()
 
 
 def answers(systemd: Booted) -> bool:
-    return systemd.run(sys.executable, "-c", ASK, check=False).strip() == "200"
+    return systemd.run(PLAIN_PYTHON, "-c", ASK, check=False).strip() == "200"
 
 
 def until(condition: Callable[[], bool]) -> None:

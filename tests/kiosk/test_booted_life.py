@@ -10,7 +10,7 @@ import pytest
 
 from edge.kiosk.box.units import SERVICE, SOCKET
 from edge.kiosk.pack import Packed
-from tests.kiosk.booted import PATIENCE, Booted, booted, missing
+from tests.kiosk.booted import PATIENCE, PLAIN_PYTHON, Booted, booted, missing
 
 ROOT, PYTHON, BOX, UPDATE = "/opt/edge-kiosk", "/opt/edge-python", "/opt/edge-box", "/opt/edge-update"
 LIBRARIES = f"LD_LIBRARY_PATH={PYTHON}/lib"  # this Python may look for its own where it cannot be seen from inside
@@ -57,7 +57,7 @@ def install(systemd: Booted, path: str, *options: str) -> str:
 def level(systemd: Booted) -> str:
     """Of the model that answers; while one is loaded, none does."""
     end = time.monotonic() + PATIENCE
-    while not (found := systemd.run(sys.executable, "-c", ASK, check=False).strip()):
+    while not (found := systemd.run(PLAIN_PYTHON, "-c", ASK, check=False).strip()):
         assert time.monotonic() < end, systemd.run("cat", "/run/kiosk.log")
         time.sleep(0.1)
     return found
@@ -82,7 +82,7 @@ def test_a_life(systemd: Booted, box: Packed, update: Packed) -> None:
     print(f"\nSIGKILL to the next answer: {time.monotonic() - began:.1f} s")
     assert "warm start: " in systemd.run("cat", "/run/kiosk.log")
 
-    asking = systemd.start(sys.executable, "-c", ASK_ON)
+    asking = systemd.start(PLAIN_PYTHON, "-c", ASK_ON)
     install(systemd, f"{UPDATE}/{update.box.name}")  # by the key that is known by now
     assert level(systemd) == "Q8_0"
     systemd.run("touch", "/run/enough")
@@ -99,8 +99,8 @@ def test_keys_reach_it(systemd: Booted) -> None:
     systemd.run("sh", "-c", f"mkdir -p {ROOT}/keys && umask 077 && echo key-of-a-client >{ROOT}/keys/api-keys")
     systemd.run("env", LIBRARIES, f"{ROOT}/edge", "kiosk", "apply")
     known = ASK.replace('"application/json"', '"application/json", "Authorization": "Bearer key-of-a-client"')
-    assert systemd.run(sys.executable, "-c", known).strip() == "Q4_0"
+    assert systemd.run(PLAIN_PYTHON, "-c", known).strip() == "Q4_0"
     stranger = known.replace("Bearer key-of", "Bearer guess-of").replace("answer = ", "try:\n    answer = ")
     stranger += "except urllib.error.HTTPError as error:\n    print(error.code)\n"
     stranger = stranger.replace("\nprint(answer", "\n    print(answer")
-    assert systemd.run(sys.executable, "-c", stranger).strip() == "401"
+    assert systemd.run(PLAIN_PYTHON, "-c", stranger).strip() == "401"

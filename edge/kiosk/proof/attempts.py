@@ -208,9 +208,15 @@ def setns(opened: int) -> int:
 
 def unix(path: str, type: int = socket.SOCK_STREAM) -> Outcome:
     """``@`` stands before a name outside the file system."""
-    with socket.socket(socket.AF_UNIX, type) as one:
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(socket.socket(socket.AF_UNIX, type))
         one.settimeout(PATIENCE)
-        one.connect("\0" + path[1:] if path.startswith("@") else path)
+        if path.startswith("@"):
+            one.connect("\0" + path[1:])
+        else:  # from its folder: a whole path may be too long for an address, which would look like a refusal
+            folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120 - a text
+            stack.callback(os.close, folder)
+            one.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")  # noqa: PTH119
         return reached("connected")
 
 

@@ -50,6 +50,17 @@ def test_what_can_be_reached_is(tmp_path: Path) -> None:
     assert not Path(path).exists()
 
 
+def test_a_path_that_is_too_long_for_an_address_is_no_refusal(tmp_path: Path) -> None:
+    """The bug: through the root of another process a socket seemed out of reach because of the length of its path."""
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    with controls.listening([str(tmp_path)]) as own:
+        moved = folder / "control"
+        Path(own.paths[0]).rename(moved)
+        found = run_attempts([{"kind": "unix", "path": str(moved)}, {"kind": "elsewhere", "path": str(moved)}])
+    assert [one["reached"] for one in found] == [True, True], found
+
+
 def test_what_cannot_be_reached_says_why(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one:
         free = one.getsockname()[1]
