@@ -169,8 +169,7 @@ def pause(systemd: Systemd | None) -> bool:
 
 def switch_to(layout: Layout, name: str, goes_back: bool) -> None:
     """Slot ``name`` has been tried under its other name. First ``previous`` names the slot that is still current,
-    which means the other one until the link changes; then the new slot gets its name; the link is last. Raises
-    OSError."""
+    which counts as none until the link changes; then the new slot gets its name; the link is last. Raises OSError."""
     serving = current_slot(layout)
     if goes_back and serving is not None:
         durable.write(layout.previous, f"{serving}\n".encode())

@@ -106,9 +106,8 @@ def current_slot(layout: Layout) -> str | None:
 def previous_slot(layout: Layout) -> str | None:
     """The slot to go back to, if there is one."""
     name = read_small(layout.previous).strip()
-    if name == current_slot(layout):  # a cut came between the two changes of a switch
-        name = next(one for one in SLOTS if one != name)
-    return name if name in SLOTS and is_folder(layout.slot(name)) else None
+    is_other = name in SLOTS and name != current_slot(layout)
+    return name if is_other and is_folder(layout.slot(name)) else None
 
 
 def switch(layout: Layout, name: str) -> None:

@@ -448,16 +448,6 @@ def test_the_target_is_read_once_a_time(
     put(make_box())
 
 
-def test_a_cut_between_the_changes_of_a_switch(make_box: Maker, put: Installer, layout: Layout) -> None:
-    """``previous`` named the current slot then, and the version to go back to was removed."""
-    for version in ("1", "2"):
-        put(make_box(version))
-    layout.previous.write_text(f"{layout.current.readlink().name}\n")
-    assert version_of(layout, "previous") == "1"
-    put(make_box("2"))
-    assert version_of(layout, "previous") == "1"
-
-
 def test_a_refusal_is_logged_in_a_folder_of_ours_alone(make_box: Maker, put: Installer, layout: Layout) -> None:
     """A link that somebody put there would lead root elsewhere."""
     elsewhere = layout.root.with_name("elsewhere")
