@@ -57,6 +57,7 @@ class EventStream(Response):
                     await put(data)
             finally:
                 heart.cancel()
+            self._close()  # who has seen the end may ask again, and finds the place free
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         try:
