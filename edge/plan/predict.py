@@ -1,7 +1,7 @@
 """Tokens/s of a model from what this machine's kernels reach (``edge.plan.probe``). Pure.
 
-Decoding reads every active weight once a token, each type at its own rate, and the cache; between the products lie
-small operations, which cost time by their number. A prompt is multiplied in chunks, whose time is that of their
+Decoding reads every active weight once a token, each type at its own rate, and the cache; products and the operations
+between them cost time by their number too, which is most of it in a tiny model. A prompt is multiplied in chunks, whose time is that of their
 operations; only its last token needs the output matrix.
 """
 
@@ -14,18 +14,18 @@ from edge.plan.probe import Rates
 from edge.shapes import ModelShape
 
 # Fitted to what the real 0.5B and the tiny models do on an x86 machine, which benchmarks/plan.py prints.
-SMALL_OPS = 40  # of a layer: norms, rotations, copies into the cache, attention's own, sums
-STEP = 1e-4  # seconds: building the graph, handing over the logits
+SMALL_OPS = 16  # of a layer, beside its products: norms, rotations, copies into the cache, attention, sums
+STEP_OPS = 130  # small operations that a step takes as long as, to begin and to hand over the logits
 # How often a layer goes over each hidden value, each inner value of the feed-forward and each score of attention: to
 # norm, rotate, add, quantize for the next product; for exponential functions, which take longer, several times.
-HIDDEN_PASSES, INNER_PASSES, SCORE_PASSES = 16, 12, 14
+HIDDEN_PASSES, INNER_PASSES, SCORE_PASSES = 16, 12, 6
 
 
 def decode_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, depth: int = 0) -> float:
     """Of one token behind ``depth`` tokens."""
-    weights = sum(one.active_bytes / rates.read[one.qtype] for one in products)
+    weights = sum(one_row_seconds(one, rates) for one in products)
     cache = kv_bytes(shape, depth) / rates.read["F16"]
-    return weights + cache + shape.layers * SMALL_OPS * rates.small_op + STEP
+    return weights + cache + (shape.layers * SMALL_OPS + STEP_OPS) * rates.small_op
 
 
 def prefill_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, tokens: int) -> float:
@@ -42,5 +42,11 @@ def prefill_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates
 def first_token_seconds(products: Iterable[Product], shape: ModelShape, rates: Rates, tokens: int) -> float:
     """From a question of ``tokens`` to the first token of its answer: the prompt, and the output matrix for its end."""
     products = list(products)
-    output = sum(one.active_bytes / rates.read[one.qtype] for one in products if is_output(one, shape))
-    return prefill_seconds(products, shape, rates, tokens) + output + STEP
+    output = sum(one_row_seconds(one, rates) for one in products if is_output(one, shape))
+    return prefill_seconds(products, shape, rates, tokens) + output + STEP_OPS * rates.small_op
+
+
+def one_row_seconds(product: Product, rates: Rates) -> float:
+    """Of all matrices of a kind, each multiplied with one row."""
+    used = product.count * product.active
+    return product.active_bytes / rates.read[product.qtype] + used * rates.small_product

@@ -17,7 +17,7 @@ CHUNK = 128  # rows of a prompt
 MOST_WEIGHTS = 4 << 20  # of a matrix that is multiplied with a chunk: some hundredths of a second
 MOST_COLUMNS = 1 << 17  # no real model has as many; a lock may say anything
 QUANTIZED_WEIGHTS = 1 << 18
-SMALL_OPS, WIDE_OPS = 256, 16
+SMALL_OPS, WIDE_OPS, FEW_PRODUCTS = 256, 16, 256
 MOMENT = 0.04  # seconds that each measurement lasts at least, so that what else the machine does counts as it will then
 LEAST_RUNS = 3
 
@@ -25,8 +25,8 @@ LEAST_RUNS = 3
 @dataclass(frozen=True)
 class Rates:
     """By type of weights: ``read`` bytes/s while one row is multiplied, ``multiply`` operations/s for a chunk of a
-    prompt, ``quantize`` weights/s on one thread. ``small_op``: seconds of an operation that has almost nothing to do;
-    ``value``: seconds that an addition takes for each number of a chunk.
+    prompt, ``quantize`` weights/s on one thread. ``small_op`` and ``small_product``: seconds of an addition and of a
+    product that have almost nothing to do; ``value``: seconds that an addition takes for each number of a chunk.
     """
 
     threads: int
@@ -35,6 +35,7 @@ class Rates:
     multiply: Mapping[str, float]
     quantize: Mapping[str, float]
     small_op: float
+    small_product: float
     value: float
 
 
@@ -50,13 +51,18 @@ def measure_rates(
     """
     by_type = representatives(matrices)
     read, multiply, quantize = {}, {}, {}
+    small_product = 0.0
     with Kernels(threads) as one_row, Kernels(threads_batch) as chunk:
         for done, (qtype, (shape, held)) in enumerate(by_type.items()):
             on_progress(done, len(by_type))
+            if not small_product:
+                with one_row.products(part(shape, 1), FEW_PRODUCTS, 1) as run:
+                    small_product = typical(run) / FEW_PRODUCTS
             some = part(shape, ENOUGH * shape.rows // shape.nbytes)
             copies = min(MOST_MATRICES, -(-min(ENOUGH, held) // shape.nbytes))
             with one_row.products(some, copies, 1) as run:
-                read[qtype] = copies * some.nbytes / typical(run)
+                each = typical(run) / copies
+            read[qtype] = some.nbytes / max(each - small_product, each / 2)
             few = part(shape, MOST_WEIGHTS // shape.columns)
             with chunk.products(few, 1, CHUNK) as run:
                 multiply[qtype] = 2 * few.columns * few.rows * CHUNK / typical(run)
@@ -67,7 +73,7 @@ def measure_rates(
             small_op = typical(run) / SMALL_OPS
         with chunk.sums(width, CHUNK, WIDE_OPS) as run:
             value = typical(run) / (WIDE_OPS * width * CHUNK)
-    return Rates(threads, threads_batch, read, multiply, quantize, small_op, value)
+    return Rates(threads, threads_batch, read, multiply, quantize, small_op, small_product, value)
 
 
 def typical(run: Callable[[], float]) -> float:

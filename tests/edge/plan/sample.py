@@ -27,6 +27,7 @@ RATES = Rates(
     multiply=dict.fromkeys(TYPES, 400e9),
     quantize=dict.fromkeys(TYPES, 50e6),
     small_op=2e-6,
+    small_product=4e-6,
     value=1e-10,
 )
 ROOM = Room(total=16 * GB, available=12 * GB, disk=100 * GB, threads=4)
