@@ -1,8 +1,8 @@
 """Tokens/s of a model from what this machine's kernels reach (``edge.plan.probe``). Pure.
 
 Decoding reads every active weight once a token, each type at its own rate, and the cache; products and the operations
-between them cost time by their number too, which is most of it in a tiny model. A prompt is multiplied in chunks, whose time is that of their
-operations; only its last token needs the output matrix.
+between them cost time by their number too, which is most of it in a tiny model. A prompt is multiplied in chunks, whose
+time is that of their operations; only its last token needs the output matrix.
 """
 
 from __future__ import annotations
