@@ -21,6 +21,8 @@ COMMANDS = {
     "serve": "edge.cli.serve:serve_command",
     "plan": "edge.cli.plan:plan_command",
     "bench": "edge.cli.bench:bench_command",
+    "compare": "edge.cli.compare:compare_command",
+    "eval": "edge.cli.eval:eval_command",
     "tune": "edge.cli.tune:tune_command",
     "lock": "edge.cli.lock:lock_command",
     "verify": "edge.cli.verify:verify_command",

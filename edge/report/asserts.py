@@ -19,7 +19,7 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 
-_PART = re.compile(
+PART = re.compile(
     r"(?P<name>[^<>=\s]+)\s*(?P<operator>>=|<=|==|>|<)\s*(?P<value>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,2})?)",
     re.ASCII | re.IGNORECASE,
 )
@@ -52,7 +52,7 @@ def parse_assertions(text: str) -> list[Assertion]:
 
 
 def parse_assertion(part: str) -> Assertion:
-    found = _PART.fullmatch(part)
+    found = PART.fullmatch(part)
     if not found:
         raise AssertionUnclear(f"{part!r} is no assertion", "write NAME, one of >= <= > < ==, and a number: tg128>=8")
     name = parse_name(found["name"])

@@ -1,0 +1,1 @@
+"""The same questions to several models, levels and servers, side by side."""

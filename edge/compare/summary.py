@@ -1,0 +1,179 @@
+"""From answers to figures: a score a suite with its interval, medians of times, and who is better than whom. Pure.
+
+The unit is a question: repeats of one are averaged, because they are not independent. Intervals of 95 % are
+percentiles of means of questions drawn anew (Efron's bootstrap), the same draw each time; where every question is worth
+0 or 1, they are Wilson's, which do not shrink to nothing where all are right.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DRAWS, SEED = 2000, 7
+Z = 1.959964  # of 95 %
+CONSTRAINED, FIRST, SECOND = "constrained", "first", "second"
+
+Answer = Mapping[str, Any]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of ``n`` questions, from 0 to 1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """``scores`` by suite, of answers as they come; ``parts`` by suite and name: what is told beside a score,
+    as precision. Seconds and tokens/s are medians, None where nothing was answered; bytes where they are known."""
+
+    name: str
+    scores: Mapping[str, Mean]
+    parts: Mapping[str, Mapping[str, float]]
+    overall: Mean | None
+    rate: float | None
+    ttft: float | None
+    seconds: float | None
+    memory: int | None
+    size: int | None
+    errors: int
+    failed: str | None
+
+
+def summarize(result: Mapping[str, Any]) -> list[ModelSummary]:
+    """One for each model, in their order."""
+    return [
+        summary(one, [answer for answer in result["answers"] if answer["model"] == number], result)
+        for number, one in enumerate(result["models"])
+    ]
+
+
+def summary(model: Mapping[str, Any], answers: Sequence[Answer], result: Mapping[str, Any]) -> ModelSummary:
+    names = [suite["name"] for suite in result["suites"]]
+    by_suite = {name: [one for one in answers if one["suite"] == name] for name in names}
+    scores = {name: mean(found) for name in names if (found := list(by_question(by_suite[name]).values()))}
+    told = {name: parts(by_suite[name]) for name in names}
+    return ModelSummary(
+        name=model["name"],
+        scores=scores,
+        parts={name: found for name, found in told.items() if found},
+        overall=of_suites(scores),
+        rate=median(answers, "rate"),
+        ttft=median(answers, "ttft"),
+        seconds=median(answers, "seconds"),
+        memory=model["memory"],
+        size=model["size"],
+        errors=sum(one["error"] is not None for one in answers),
+        failed=model["failed"],
+    )
+
+
+def by_question(
+    answers: Sequence[Answer], variant: Callable[[str], bool] = lambda one: one != CONSTRAINED
+) -> dict[str, float]:
+    """The mean score of each question that is scored, over its repeats."""
+    found: dict[str, list[float]] = {}
+    for one in answers:
+        if one["score"] is not None and variant(one["variant"]):
+            found.setdefault(one["question"], []).append(one["score"])
+    return {question: statistics.fmean(scores) for question, scores in found.items()}
+
+
+def parts(answers: Sequence[Answer]) -> dict[str, float]:
+    """Shares and times of one suite that are told beside its score."""
+    found: dict[str, float] = {}
+    for variant in sorted({one["variant"] for one in answers}):
+        mine = [one for one in answers if one["variant"] == variant]
+        for key in ("valid", "complete", "english"):
+            if values := [one["detail"][key] for one in mine if key in one["detail"]]:
+                found[f"{key}, {variant}"] = statistics.fmean(values)
+        if variant == CONSTRAINED and (scores := by_question(mine, lambda one: one == CONSTRAINED)):
+            found["score, constrained"] = statistics.fmean(scores.values())
+        if variant in (FIRST, SECOND) and (ttft := median(mine, "ttft")) is not None:
+            found[f"TTFT, {variant} time (s)"] = ttft
+    tp, fp, fn = (sum(one["detail"].get(key, 0) for one in answers) for key in ("tp", "fp", "fn"))
+    if tp + fn:
+        found |= {"precision": tp / (tp + fp) if tp + fp else 0.0, "recall": tp / (tp + fn)}
+    return found
+
+
+def median(answers: Sequence[Answer], key: str) -> float | None:
+    values = [one[key] for one in answers if one[key] is not None]
+    return statistics.median(values) if values else None
+
+
+# --- intervals
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Of at least one question."""
+    low, high = wilson(values) if all(one in (0, 1) for one in values) else bootstrap(values)
+    return Mean(statistics.fmean(values), low, high, len(values))
+
+
+def of_suites(scores: Mapping[str, Mean]) -> Mean | None:
+    """The mean of all suites' scores: each suite counts as much, and the interval is that of a sum."""
+    if not scores:
+        return None
+    value = statistics.fmean(one.value for one in scores.values())
+    below, above = (
+        math.hypot(*(getattr(one, end) - one.value for one in scores.values())) / len(scores) for end in ("low", "high")
+    )
+    return Mean(value, max(0.0, value - below), min(1.0, value + above), sum(one.n for one in scores.values()))
+
+
+def wilson(values: Sequence[float]) -> Interval:
+    """E. B. Wilson, 1927: the interval of a share."""
+    n, share = len(values), statistics.fmean(values)
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(values: Sequence[float]) -> Interval:
+    rng = random.Random(SEED)
+    means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(DRAWS))
+    return means[round(0.025 * (DRAWS - 1))], means[round(0.975 * (DRAWS - 1))]
+
+
+# --- who is better
+
+
+def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Mean | None:
+    """Of two models' scores by question, over the questions that both have: ``one`` minus ``other``."""
+    paired = [one[question] - other[question] for question in one if question in other]
+    if not paired:
+        return None
+    low, high = bootstrap(paired)
+    return Mean(statistics.fmean(paired), low, high, len(paired))
+
+
+def beyond_noise(found: Mean | None) -> bool:
+    """Whether the interval leaves out zero. Fewer than five questions tell nothing, however they agree: even odds would
+    do as well in one case of sixteen."""
+    return found is not None and found.n >= 5 and (found.low > 0 or found.high < 0)
+
+
+def winner(result: Mapping[str, Any], suite: str) -> int | None:
+    """The model that is better than each other beyond the noise, if there is one."""
+    scores = {
+        number: by_question([one for one in result["answers"] if (one["model"], one["suite"]) == (number, suite)])
+        for number, model in enumerate(result["models"])
+        if model["failed"] is None
+    }
+    scores = {number: found for number, found in scores.items() if found}
+    for number, mine in scores.items():
+        found = [difference(mine, theirs) for other, theirs in scores.items() if other != number]
+        if found and all(one is not None and beyond_noise(one) and one.value > 0 for one in found):
+            return number
+    return None
