@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -89,8 +90,9 @@ def load_suites(names: Sequence[str]) -> list[Suite]:
 
 def load_suite(name: str) -> Suite:
     """Raises SuiteError, which names file, question and key."""
-    path = Path(name) if name.endswith(".toml") or "/" in name or "\\" in name else FOLDER / f"{name}.toml"
-    if path.parent == FOLDER and name not in NAMES:
+    is_file = name.endswith(".toml") or "/" in name or "\\" in name
+    path = Path(name) if is_file else FOLDER / f"{name}.toml"
+    if not is_file and name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join((STARTER, *NAMES))}, or a .toml file"
         raise SuiteError(f"there is no suite {name}", hint)
@@ -171,14 +173,27 @@ def look_at_text(where: str, check: Check) -> None:
 
 
 def look_at_schema(where: str, check: Check) -> None:
+    for key in ("schema", "expected"):
+        if not is_json(getattr(check, key)):
+            raise wrong(where, f"{key} has what JSON has not, as a date or nan: write it as a text")
     try:
         jsonschema.Draft202012Validator.check_schema(check.schema or {})
     except (jsonschema.SchemaError, RecursionError) as error:
         raise wrong(where, f"schema is none: {getattr(error, 'message', error)}") from error
-    if "$ref" in str(check.schema):
+    if "$ref" in str(check.schema) or "$dynamicRef" in str(check.schema):
         raise wrong(where, "schema refers to another: write it out")
     if not check.schema:
         raise wrong(where, "check needs a schema")
+    if other := [key for key in check.expected or {} if repr(key) not in str(check.schema)]:
+        raise wrong(where, f"expected has {other[0]!r}, which the schema does not name")
+
+
+def is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def look_at_fields(where: str, check: Check) -> None:
@@ -191,8 +206,14 @@ def look_at_tests(where: str, check: Check) -> None:
         found = ast.parse(check.tests).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise wrong(where, f"tests are no Python: {error}") from error
-    if not any(isinstance(one, ast.FunctionDef) and one.name.startswith("test_") for one in found):
+    tests = [one for one in found if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")]
+    if not tests:
         raise wrong(where, "tests have no function test_...")
+    names = [one.name for one in tests]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise wrong(where, f"two tests are called {twice}")
+    if needy := next((one.name for one in tests if ast.unparse(one.args)), None):
+        raise wrong(where, f"{needy} takes arguments, which nobody gives")
 
 
 CHECKS: Mapping[str, tuple[Mapping[str, type], Callable[[str, Check], None]]] = {
