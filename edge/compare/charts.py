@@ -10,6 +10,7 @@ from edge.compare.tables import mean_text
 from edge.compare.words import words
 from edge.report.svg import (
     LINE,
+    PLAIN,
     TOP,
     WIDTH,
     Box,
@@ -81,7 +82,7 @@ def bars_svg(result: Mapping[str, Any], language: str = "en") -> str:
             if (one := found[index].scores.get(suite["name"])) is not None:
                 said.append(f"{suite['title']}, {name}: {mean_text(one)}")
                 parts.append(coloured(index, said[-1], *bar(x.place, at + row * (BAR + 2), one)))
-    return document("compare-bars", told["bars"], told["how"], ". ".join(said), box.bottom + 8, parts)
+    return document("compare-bars", told["bars"], told["bars_note"], ". ".join(said), box.bottom + 8, parts)
 
 
 def bar(place: Any, top: float, one: Mean) -> list[str]:
@@ -95,4 +96,5 @@ def bar(place: Any, top: float, one: Mean) -> list[str]:
 
 def whisker(x1: float, y1: float, x2: float, y2: float) -> str:
     """The interval of a mean."""
-    return f'<path stroke="currentColor" stroke-width="1.5" opacity="0.6" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
+    stroke = f'class="axis" stroke="{PLAIN["axis"]}" stroke-width="1.5"'
+    return f'<path {stroke} d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'

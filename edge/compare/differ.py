@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +13,9 @@ from convert.errors import EdgeError
 from edge.compare.summary import ModelSummary, beyond_noise, by_question, difference, summarize
 
 MOST_BYTES = 1 << 28
+MOST = 10**15  # of what is counted or measured: what is summed up stays a number
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Measure = Annotated[float, Field(ge=0, le=MOST)]
 
 
 class Row(BaseModel):
@@ -34,22 +38,22 @@ class SuiteRow(Row):
 
 class ModelRow(Row):
     name: str
-    size: int | None
-    memory: int | None
+    size: Count | None
+    memory: Count | None
     failed: str | None
 
 
 class AnswerRow(Row):
-    model: int = Field(ge=0)
+    model: Count
     suite: str
     question: str
     variant: str
     repeat: int
-    score: float | None
-    detail: dict[str, int]
-    ttft: float | None
-    seconds: float | None
-    rate: float | None
+    score: Annotated[float, Field(ge=0, le=1)] | None
+    detail: dict[str, Count]
+    ttft: Measure | None
+    seconds: Measure | None
+    rate: Measure | None
     error: str | None
 
 
@@ -67,9 +71,11 @@ def load_result(path: Path) -> dict[str, Any]:
     """Raises EdgeError for what is no result of ``edge compare -o FILE.json``."""
     hint = "give a .json that `edge compare -o` wrote"
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)  # a device has no size
+        if len(data) > MOST_BYTES:
             raise EdgeError(f"{path.name} is too large for a report", hint)
-        read = Result.model_validate_json(path.read_bytes())
+        read = Result.model_validate_json(data.removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise EdgeError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValidationError as error:
@@ -88,6 +94,10 @@ def remarks(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for key in ("cpu", "library"):
         if old["machine"].get(key) != new["machine"].get(key):
             yield f"another {key}: {old['machine'].get(key)}, now {new['machine'].get(key)}"
+    hashes = [{one["name"]: one.get("sha256") for one in result["models"]} for result in (old, new)]
+    for name, found in hashes[0].items():
+        if found and hashes[1].get(name) and found != hashes[1][name]:
+            yield f"the file of {name} is another"
     if (old["seed"], old["repeats"]) != (new["seed"], new["repeats"]):
         yield "other seeds or repeats"
 

@@ -26,7 +26,7 @@ def lines(result: Mapping[str, Any], told: Mapping[str, str]) -> Iterator[str]:
     yield f"## {told['summary']}\n"
     yield from table(tables.summary_grid(result, told))
     yield f"\n{told['how']}\n"
-    yield from (f"- {plain(one)}" for one in tables.verdicts(result, told))
+    yield from (f"- {plain(one)}" for one in [*tables.verdicts(result, told), *tables.left_out(result, told)])
     if grid := tables.level_grid(result, told):
         yield f"\n## {told['levels']}\n"
         yield from table(grid) if len(grid) > 1 else [told["no_levels"]]
@@ -45,7 +45,8 @@ def suite_lines(result: Mapping[str, Any], suite: Mapping[str, Any], told: Mappi
     if not any(answers for _, answers in asked):
         return
     yield f"\n## {plain(suite['title'])}\n\n{plain(suite['note'])}\n"
-    yield from table(tables.parts_grid(result, suite["name"], told))
+    if grid := tables.parts_grid(result, suite["name"], told):
+        yield from table(grid)
     for question, answers in asked:
         yield f"\n### {plain(question['id'])}\n"
         yield told["scored"].format(kind=told[question["scored"]]) if question["scored"] else told["not_scored"]

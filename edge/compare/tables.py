@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edge.compare.summary import Mean, ModelSummary, by_question, summarize, winner
-from edge.text import size_text
+from edge.text import DIRECTIONS, size_text
 
 Told = Mapping[str, str]
 Grid = list[list[str]]  # the first row is the head
-HIDDEN = {"\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069", "\u200e", "\u200f"}
+HIDDEN = DIRECTIONS | {"\u200e", "\u200f", "\u061c"}
 
 
 def summary_grid(result: Mapping[str, Any], told: Told) -> Grid:
@@ -47,6 +47,13 @@ def verdicts(result: Mapping[str, Any], told: Told) -> list[str]:
             name = found[best].name if best is not None else ""
             lines.append(told["no_best" if best is None else "best"].format(suite=suite["title"], model=name))
     return lines
+
+
+def left_out(result: Mapping[str, Any], told: Told) -> list[str]:
+    """A sentence for each model that failed, and for each suite that was skipped."""
+    gone = [one for one in result["models"] if one["failed"] is not None]
+    failed = [f"{told['failed']}: {one['name']}: {one['failed']}" for one in gone]
+    return failed + [f"{told['skipped']}: {one['suite']}: {one['why']}" for one in result["skipped"]]
 
 
 def parts_grid(result: Mapping[str, Any], suite: str, told: Told) -> Grid:
@@ -108,9 +115,10 @@ def answer_text(answer: Mapping[str, Any], told: Told) -> str:
 
 
 def facts_text(answer: Mapping[str, Any]) -> str:
-    """Score and why, seconds and speed, in a line."""
+    """Score and why, time to the first token, seconds and speed, in a line."""
     worth = [] if answer["score"] is None else [f"{answer['score']:.2f}", visible(answer["why"])]
-    times = [number_text(answer["seconds"], 1) + " s"] if answer["seconds"] is not None else []
+    times = [f"TTFT {number_text(answer['ttft'], 2)} s"] if answer["ttft"] is not None else []
+    times += [number_text(answer["seconds"], 1) + " s"] if answer["seconds"] is not None else []
     speed = [number_text(answer["rate"], 1) + " tokens/s"] if answer["rate"] is not None else []
     cut = ["max_tokens"] if answer["finish"] == "length" else []
     return " · ".join(one for one in (*worth, *times, *speed, *cut) if one)

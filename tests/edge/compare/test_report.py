@@ -108,13 +108,13 @@ def test_markdown_that_no_answer_gets_out_of() -> None:
 
 
 def test_two_reports(tmp_path: Path) -> None:
-    old, new = result([1, 1, 1, 1, 1, 0]), result([0, 0, 0, 0, 0, 0])
+    old, new = result([1] * 6), result([0] * 6)
     new["suites"][0]["digest"] = "e"
     (path := tmp_path / "old.json").write_text(json.dumps(old))
     assert load_result(path) == old
     rows = list(difference_rows(old, new))
-    assert rows[0] == ("m:0", "mine", "0.83 -> 0.00", "beyond the noise")
-    assert [row[1] for row in rows if "/" in row[1]] == [f"mine/{one}" for one in IDS[:5]]
+    assert rows[0] == ("m:0", "mine", "1.00 -> 0.00", "beyond the noise")
+    assert [row[1] for row in rows if "/" in row[1]] == [f"mine/{one}" for one in IDS]
     assert list(remarks(old, new)) == ["the questions of mine are others"]
 
 
