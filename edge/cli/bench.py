@@ -16,25 +16,13 @@ from convert import gguf_file
 from convert.errors import EdgeError
 from edge import store
 from edge.cli.answering import ensure_converted
-from edge.cli.common import command_options, json_option, models_dir_option, print_json
+from edge.cli.common import OutputPath, command_options, json_option, models_dir_option, print_json
 from edge.cli.model_options import Numbers, check_kv_type, measured_options
 from edge.model_file import parse_levels
 
 SUFFIXES = (".html", ".json", ".csv", ".svg")
 DEEPEST = 999_999_999  # tokens
 WIDEST = 256  # sequences; ``edge.llama.context`` has it too, and takes long to import
-
-
-class OutputPath(click.ParamType):
-    """A file whose suffix says what goes into it."""
-
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
-        if path.suffix not in SUFFIXES:
-            self.fail(f"{value!r} does not end in {', '.join(SUFFIXES)}", param, ctx)
-        return path
 
 
 class Minutes(click.FloatRange):
@@ -67,7 +55,9 @@ class Minutes(click.FloatRange):
 )
 @click.option("--minutes", type=Minutes(0, 1440), default=0, help="Then decode for so long, for lasting speed.")
 @click.option("--no-quality", is_flag=True, help="Leave out perplexity and KL divergence.")
-@click.option("-o", "--output", "outputs", type=OutputPath(), multiple=True, help="Write .html, .json, .csv or .svg.")
+@click.option(
+    "-o", "--output", "outputs", type=OutputPath(SUFFIXES), multiple=True, help="Write .html, .json, .csv or .svg."
+)
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with an older result (.json).")
 @click.option("--assert", "assertions", help='Exit with 1 unless all hold, as "tg128>=8,ttft<3".')
 @json_option

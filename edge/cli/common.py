@@ -23,6 +23,21 @@ models_dir_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 
+class OutputPath(click.ParamType):
+    """A file whose suffix, one of ``suffixes``, says what goes into it."""
+
+    name = "file"
+
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self._suffixes = suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if path.suffix not in self._suffixes:
+            self.fail(f"{value!r} does not end in {', '.join(self._suffixes)}", param, ctx)
+        return path
+
+
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --debug, and turn every failure into one line and an exit code."""
 

@@ -9,13 +9,13 @@ import click
 
 from edge import store
 from edge.cli.common import command_options, json_option, models_dir_option
-from edge.cli.compare_options import ReportPath, SuiteNames, question_options
+from edge.cli.compare_options import SUFFIXES, ReportPath, SuiteNames, question_options
 
 
 @click.command("compare")
 @click.argument("models", metavar="MODEL|ADDRESS...", nargs=-1, required=True)
 @click.option("--suite", "suites", type=SuiteNames(), default="starter", show_default=True, help="As puzzles,my.toml.")
-@click.option("-o", "--output", "outputs", type=ReportPath(), multiple=True, help="Write .html, .md or .json.")
+@click.option("-o", "--output", "outputs", type=ReportPath(SUFFIXES), multiple=True, help="Write .html, .md or .json.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with an older report (.json).")
 @question_options
 @json_option

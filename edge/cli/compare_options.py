@@ -8,18 +8,16 @@ from typing import Any
 
 import click
 
+from edge.cli.common import OutputPath
+
 SUFFIXES = (".html", ".md", ".json")
 
 
-class ReportPath(click.ParamType):
-    """A file whose suffix says what goes into it, in a folder that is there: known before hours of work."""
-
-    name = "file"
+class ReportPath(OutputPath):
+    """One in a folder that is there: known before hours of work."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
-        if path.suffix not in SUFFIXES:
-            self.fail(f"{value!r} does not end in {', '.join(SUFFIXES)}", param, ctx)
+        path = super().convert(value, param, ctx)
         if path.is_dir() or not path.parent.is_dir():
             self.fail(f"no file can be written at {value!r}", param, ctx)
         return path

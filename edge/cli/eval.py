@@ -10,7 +10,7 @@ import click
 
 from edge import store
 from edge.cli.common import command_options, json_option, models_dir_option
-from edge.cli.compare_options import ReportPath, SuiteNames, question_options
+from edge.cli.compare_options import SUFFIXES, ReportPath, SuiteNames, question_options
 
 
 @click.command("eval")
@@ -19,7 +19,7 @@ from edge.cli.compare_options import ReportPath, SuiteNames, question_options
     "--suite", "suites", type=SuiteNames(), default="starter", show_default=True, help="As json,code,my.toml."
 )
 @click.option("--assert", "assertions", help='Exit with 1 unless all hold, as "json>=0.95,rate>=8".')
-@click.option("-o", "--output", "outputs", type=ReportPath(), multiple=True, help="Write .html, .md or .json.")
+@click.option("-o", "--output", "outputs", type=ReportPath(SUFFIXES), multiple=True, help="Write .html, .md or .json.")
 @question_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")

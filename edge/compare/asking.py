@@ -73,7 +73,7 @@ def ask(server: Server, messages: Sequence[Mapping[str, str]], **options: Any) -
     pieces: list[str] = []
     first = last = None
     usage: Mapping[str, Any] = {}
-    finish, count = None, 0
+    finish, count, length = None, 0, 0
     with session(server) as client, connected(client, server, "POST", "/chat/completions", body) as response:
         for event in events(response, server):
             if isinstance(found := event.get("usage"), Mapping):
@@ -88,7 +88,8 @@ def ask(server: Server, messages: Sequence[Mapping[str, str]], **options: Any) -
                 count += 1
             if isinstance(text := delta.get("content"), str):
                 pieces.append(text)
-            if sum(map(len, pieces)) > MOST_TEXT:
+                length += len(text)
+            if length > MOST_TEXT:
                 raise NoAnswer(f"{server.base} does not stop answering", "is max_tokens too large?")
     ended = time.perf_counter()
     tokens = whole(usage.get("completion_tokens"))

@@ -30,7 +30,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MEMORY, FOLDER_SIZE, FOLDER_FILES, FILE_SIZE, OPEN_FILES = 512 << 20, 16 << 20, 1000, 1 << 20, 64  # sizes in bytes
 LONGEST_WHY = 300  # characters
@@ -273,9 +273,9 @@ def run(code: str, tests: str, test: str) -> str:
         answer = types.ModuleType("answer")
         sys.modules["answer"] = answer
         exec(compile(code, "answer.py", "exec", dont_inherit=True), answer.__dict__)
-        space: dict[str, object] = {"__name__": "tests"}
+        space: dict[str, Any] = {"__name__": "tests"}
         exec(compile(tests, "tests.py", "exec", dont_inherit=True), space)
-        space[test]()  # type: ignore[operator]
+        space[test]()
     except BaseException as error:
         return f"{type(error).__name__}: {error}".removesuffix(": ")
     return ""

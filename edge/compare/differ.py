@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convert.errors import EdgeError
-from edge.compare.summary import ModelSummary, beyond_noise, by_question, difference, summarize
+from edge.compare.summary import ModelSummary, beyond_noise, difference, scores_of, summarize
 
 MOST_BYTES = 1 << 28
 MOST = 10**15  # of what is counted or measured: what is summed up stays a number
@@ -123,10 +123,7 @@ def score_rows(
     for suite in was.scores:
         if suite not in is_now.scores:
             continue
-        scores = [
-            by_question([one for one in result["answers"] if (one["model"], one["suite"]) == (number, suite)])
-            for result, number in zip((old, new), numbers, strict=True)
-        ]
+        scores = [scores_of(result, number, suite) for result, number in zip((old, new), numbers, strict=True)]
         found = difference(scores[1], scores[0])
         told = f"{was.scores[suite].value:.2f} -> {is_now.scores[suite].value:.2f}"
         yield name, suite, told, "beyond the noise" if beyond_noise(found) else "within the noise"

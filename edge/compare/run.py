@@ -22,8 +22,8 @@ from edge.compare.documents import document
 from edge.compare.journal import Journal, key_of
 from edge.compare.score import score
 from edge.compare.suite import Question, Suite
+from edge.compare.summary import CONSTRAINED, FIRST, PLAIN, SECOND
 
-PLAIN, CONSTRAINED, FIRST, SECOND = "plain", "constrained", "first", "second"
 SAMPLED = 0.7  # temperature where a question is asked several times
 
 OnProgress = Callable[[str, int, int], None]  # what, how many answers are there, of how many

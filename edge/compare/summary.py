@@ -23,7 +23,7 @@ DRAWS, SEED = 2000, 7
 EXACT = 12  # questions of which all signs are tried: 4096
 RARE = 0.05
 Z = 1.959964  # of 95 %
-CONSTRAINED, FIRST, SECOND = "constrained", "first", "second"
+PLAIN, CONSTRAINED, FIRST, SECOND = "plain", "constrained", "first", "second"  # ways of asking a question
 
 Answer = Mapping[str, Any]
 Interval = tuple[float, float]
@@ -101,6 +101,11 @@ def by_question(
         if one["score"] is not None and variant(one["variant"]):
             found.setdefault(one["question"], []).append(one["score"])
     return {question: statistics.fmean(scores) for question, scores in found.items()}
+
+
+def scores_of(result: Mapping[str, Any], model: int, suite: str) -> dict[str, float]:
+    """By question."""
+    return by_question([one for one in result["answers"] if (one["model"], one["suite"]) == (model, suite)])
 
 
 def parts(answers: Sequence[Answer]) -> dict[str, float]:
@@ -197,7 +202,7 @@ def beyond_noise(found: Difference | None) -> bool:
 def winner(result: Mapping[str, Any], suite: str) -> int | None:
     """The model that is better than each other beyond the noise, if there is one."""
     scores = {
-        number: by_question([one for one in result["answers"] if (one["model"], one["suite"]) == (number, suite)])
+        number: scores_of(result, number, suite)
         for number, model in enumerate(result["models"])
         if model["failed"] is None
     }

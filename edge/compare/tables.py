@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edge.compare.summary import Mean, ModelSummary, by_question, summarize, winner
+from edge.compare.summary import Mean, ModelSummary, scores_of, summarize, winner
 from edge.text import DIRECTIONS, size_text
 
 Told = Mapping[str, str]
@@ -74,9 +74,7 @@ def level_grid(result: Mapping[str, Any], told: Told) -> Grid:
     several = [numbers for numbers in alike.values() if len(numbers) > 1]
     for numbers in several:
         for suite in result["suites"]:
-            mine = [[one for one in result["answers"] if (one["model"], one["suite"]) == (number, suite["name"])]
-                    for number in numbers]  # fmt: skip
-            scores = [by_question(found) for found in mine]
+            scores = [scores_of(result, number, suite["name"]) for number in numbers]
             for question in scores[0]:
                 values = [one[question] for one in scores if question in one]
                 if len(values) == len(numbers) and max(values) > min(values):

@@ -141,3 +141,36 @@ def json_answers() -> list[dict[str, Any]]:
 def chat_answers() -> list[dict[str, Any]]:
     said = ("Hello! How can I help?", "你好！有什么可以帮你？", "Hi.\n\n| a | b |\n|---|---|")
     return [answer(number, "chat", "greet", texts=[text, SCRIPT]) for number, text in enumerate(said)]
+
+
+SMALL = [str(number) for number in range(6)]
+
+
+def small_answer(model: int, question: str, score: float, text: str = "x") -> dict[str, Any]:
+    return {
+        "model": model, "suite": "mine", "question": question, "variant": "plain", "repeat": 0, "seed": 1,
+        "texts": [text], "score": score, "why": text, "detail": {}, "ttft": 0.1, "seconds": 1.0, "tokens": 4,
+        "prompt_tokens": 9, "rate": 10.0, "finish": "stop", "error": None, "memory": None,
+    }  # fmt: skip
+
+
+def small_model(name: str, level: str) -> dict[str, Any]:
+    facts = {"name": name, "base": "m", "level": level, "address": None, "size": 10**9, "sha256": "0" * 64}
+    return facts | {"memory": None, "failed": None}
+
+
+def small(*scores: list[float]) -> dict[str, Any]:
+    """A suite of six questions; a model for each list of scores."""
+    questions = [
+        {"id": one, "system": "", "turns": [HOSTILE[0]], "document": "", "rubric": "r", "scored": "text"}
+        for one in SMALL
+    ]
+    return {
+        "kind": "edge compare", "edge": "0", "made": "2026", "command": "edge compare <b>", "seed": 1, "repeats": 1,
+        "temperature": 0.0, "ctx": None, "skipped": [], "machine": {"cpu": "C", "usable": 2, "memory": 10**9, "os": "L",
+        "library": "l"},
+        "suites": [{"name": "mine", "title": "Mine", "note": "", "digest": "d", "questions": questions}],
+        "models": [small_model(f"m:{number}", str(number)) for number in range(len(scores))],
+        "answers": [small_answer(number, one, score, HOSTILE[0]) for number, of in enumerate(scores)
+                    for one, score in zip(SMALL, of, strict=True)],
+    }  # fmt: skip

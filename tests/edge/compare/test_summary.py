@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.compare.summary import beyond_noise, chance, difference, summarize, wilson, winner
-from tests.edge.compare.sample import CODE, sample
-from tests.edge.compare.test_report import result
+from edge.compare.summary import beyond_noise, bootstrap, chance, difference, summarize, wilson, winner
+from tests.edge.compare.sample import CODE, sample, small
 
 
 def test_the_sample_by_hand() -> None:
@@ -32,14 +31,14 @@ def test_what_is_told_beside_a_score() -> None:
 
 
 def test_precision_and_recall_are_of_sums() -> None:
-    found = result([1] * 6)
+    found = small([1] * 6)
     for one, detail in zip(found["answers"], [(3, 1, 0), (0, 0, 2), (1, 0, 0), *[(0, 0, 0)] * 3], strict=True):
         one["detail"] = dict(zip(("tp", "fp", "fn"), detail, strict=True))
     assert summarize(found)[0].parts["mine"] == {"precision": 4 / 5, "recall": 4 / 6}
 
 
 def test_first_and_second_time() -> None:
-    found = result([1] * 6)
+    found = small([1] * 6)
     for one, variant, ttft in zip(found["answers"], ["first", "second"] * 3, [4, 1, 6, 2, 5, 3], strict=True):
         one |= {"variant": variant, "ttft": float(ttft)}
     told = summarize(found)[0].parts["mine"]
@@ -63,7 +62,7 @@ def test_the_sample_has_one_winner() -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=6, max_size=6), st.integers(2, 4))
 def test_no_winner_among_equals(scores: list[float], models: int) -> None:
-    assert winner(result(*[scores] * models), "mine") is None
+    assert winner(small(*[scores] * models), "mine") is None
 
 
 @pytest.mark.parametrize("questions", [5, 6, 8])
@@ -79,3 +78,18 @@ def test_models_that_are_alike_are_seldom_told_apart(questions: int) -> None:
 def test_no_difference_without_common_questions() -> None:
     assert difference({CODE[0]: 1.0}, {CODE[1]: 0.0}) is None
     assert not beyond_noise(None)
+
+
+def test_intervals() -> None:
+    low, high = wilson([1] * 9 + [0])  # 0.9 of 10, as tables have it
+    assert (round(low, 3), round(high, 3)) == (0.596, 0.982)
+    assert wilson([1.0] * 5)[1] == 1 and wilson([1.0] * 5)[0] < 0.6
+    low, high = bootstrap([0.2, 0.4, 0.6])
+    assert 0.2 <= low < 0.4 < high <= 0.6
+
+
+def test_no_winner_within_the_noise() -> None:
+    assert winner(small([1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0]), "mine") is None
+    assert winner(small([1] * 6, [1] * 6), "mine") is None
+    assert winner(small([1] * 6, [0] * 6), "mine") == 0
+    assert winner(small([0] * 6, [1] * 6, [1] * 6), "mine") is None, "two are as good"
