@@ -15,7 +15,7 @@ SETUP = @command -v $(PYTHON) >/dev/null 2>&1 || \
 
 .PHONY: help setup demo test convert plan bench tune serve lint clean uninstall real-test oracle soak survive \
 	server-test browser-test kiosk-test pack bench-convert bench-engine bench-levels bench-plan bench-serve \
-	bench-constrained bench-transformers bench-warm
+	bench-compare bench-constrained bench-transformers bench-warm
 
 help:
 	@echo "make setup      install everything into .venv (CUDA=1: for NVIDIA GPUs; REBUILD=1: build llama.cpp again)"
@@ -32,7 +32,8 @@ help:
 	@echo "make uninstall  remove .venv, and say where the models are"
 	@echo "for developers: make real-test, make server-test, make browser-test, make kiosk-test, make oracle, make soak,"
 	@echo "                make survive, make bench-convert, make bench-engine, make bench-levels, make bench-plan,"
-	@echo "                make bench-serve, make bench-constrained, make bench-transformers, make bench-warm"
+	@echo "                make bench-serve, make bench-compare, make bench-constrained, make bench-transformers,"
+	@echo "                make bench-warm"
 
 setup:
 	$(SETUP)
@@ -129,6 +130,10 @@ bench-levels:
 bench-plan:
 	$(SETUP) --extra test
 	$(BIN)/python -m benchmarks.plan
+
+bench-compare:
+	$(SETUP) --extra test
+	$(BIN)/python -m benchmarks.compare
 
 bench-serve:
 	$(SETUP) --extra test

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from edge.compare.run import compare
 from edge.compare.suite import Suite
 from edge.compare.words import words
 from edge.plan.words import locale_language
+
+COLUMN = len("0.00 (0.00-0.00)") + 2
 
 
 def asked(
@@ -86,9 +88,18 @@ def print_result(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
     elif not quiet:
         told = words(locale_language())
         console = Console()
-        console.print(rich_table(tables.summary_grid(result, told)))
+        for grid in columns(tables.summary_grid(result, told), console.width):
+            console.print(rich_table(grid))
         for line in tables.verdicts(result, told):
             console.print(line, markup=False, highlight=False)
+
+
+def columns(grid: tables.Grid, width: int) -> Iterator[tables.Grid]:
+    """A column a model, as many beside each other as ``width`` has room for: a row a model would be too wide."""
+    head, *models = grid
+    side = max(1, (width - max(map(len, head)) - 2) // COLUMN)
+    for begin in range(0, len(models), side):
+        yield [list(row) for row in zip(head, *models[begin : begin + side], strict=True)]
 
 
 def show_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -68,8 +68,10 @@ def from_address(text: str, key: str = "") -> Contender:
 
 
 def from_file(name: str, path: Path) -> Contender:
-    """Raises GgufError for a file that is damaged."""
+    """Raises GgufError for a file that is damaged. A file that is called after its level is one of several."""
     level = level_of(read_sane(path))
+    if level and name.upper().endswith((f"-{level}", f".{level}")):
+        name = name[: -len(level) - 1]
     return Contender(f"{name}:{level}" if level else name, base=name, level=level, path=path)
 
 

@@ -21,7 +21,7 @@ def markdown_report(result: Mapping[str, Any], language: str = "en") -> str:
 
 def lines(result: Mapping[str, Any], told: Mapping[str, str]) -> Iterator[str]:
     yield f"# {told['title'].format(n=len(result['models']))}\n"
-    yield f"{told['made'].format(made=plain(result['made']), edge=plain(result['edge']))}. "
+    yield f"{plain(tables.made_text(result, told))}. "
     yield f"{plain(tables.machine_text(result))}. {plain(tables.settings_text(result, told))}.\n"
     yield f"## {told['summary']}\n"
     yield from table(tables.summary_grid(result, told))

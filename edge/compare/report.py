@@ -33,6 +33,7 @@ def html_report(result: Mapping[str, Any], language: str = "en") -> str:
         charts=[Markup(chart) for chart in charts if chart],
         suites=[section(result, suite, told) for suite in result["suites"]],
         grids=[tables.hashes_grid(result, told), tables.suites_grid(result, told)],
+        made=tables.made_text(result, told),
         machine=tables.machine_text(result),
         settings=tables.settings_text(result, told),
     )

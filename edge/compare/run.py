@@ -187,7 +187,7 @@ def answered(server: Server, task: Task, seed: int, temperature: float) -> dict[
     found: dict[str, Any] = task.identity() | {
         "seed": seed,
         "texts": [],
-        "score": 0.0 if question.check else None,
+        "score": None,
         "why": "",
         "detail": {},
         "error": None,
@@ -205,12 +205,12 @@ def answered(server: Server, task: Task, seed: int, temperature: float) -> dict[
             said.append(ask(server, messages, **options))
             messages.append({"role": "assistant", "content": said[-1].text})
     except NoAnswer as error:
-        found |= {"error": error.message, "why": error.message}
+        found |= {"error": error.message}
     found["texts"] = [one.text for one in said]
     found |= figures(said)
-    if question.check is not None and found["error"] is None:
-        worth = score(question.check, said[-1].text)
-        found |= {"score": worth.score, "why": worth.why, "detail": dict(worth.detail)}
+    if question.check is not None:  # no answer is worth what an empty one is, and counts in precision and recall
+        worth = score(question.check, said[-1].text if found["error"] is None else "")
+        found |= {"score": worth.score, "why": found["error"] or worth.why, "detail": dict(worth.detail)}
     return found
 
 

@@ -31,7 +31,8 @@ class SuiteError(EdgeError):
 
 @dataclass(frozen=True)
 class Check:
-    """``kind`` is ``text``, ``schema``, ``fields`` or ``tests``. Texts are compared without case, after NFKC.
+    """``kind`` is ``text``, ``schema``, ``fields`` or ``tests``. Texts are compared without case, after NFKC;
+    patterns see the answer as it is.
 
     ``contains``: all; ``contains_any``: one of them; ``lacks``: none. ``matches``, ``lacks_match``: regular
     expressions. ``schema``: a JSON Schema. ``expected``: values that some of its keys have; for ``fields`` a verdict

@@ -11,6 +11,7 @@ The bootstrap alone is too sure of few questions: between models that are alike 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -22,6 +23,7 @@ from typing import Any
 DRAWS, SEED = 2000, 7
 EXACT = 12  # questions of which all signs are tried: 4096
 RARE = 0.05
+ENOUGH = 6  # questions with which a winner is possible at all: 2 / 2**6 is below RARE
 Z = 1.959964  # of 95 %
 PLAIN, CONSTRAINED, FIRST, SECOND = "plain", "constrained", "first", "second"  # ways of asking a question
 
@@ -136,7 +138,7 @@ def median(answers: Sequence[Answer], key: str) -> float | None:
 
 def mean(values: Sequence[float]) -> Mean:
     """Of at least one question."""
-    low, high = wilson(values) if all(one in (0, 1) for one in values) else bootstrap(values)
+    low, high = wilson(values) if all(one in (0, 1) for one in values) else bootstrap(tuple(values))
     return Mean(statistics.fmean(values), low, high, len(values))
 
 
@@ -159,7 +161,8 @@ def wilson(values: Sequence[float]) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bootstrap(values: Sequence[float]) -> Interval:
+@functools.lru_cache(1024)  # a report asks for the same ones in each of its parts
+def bootstrap(values: tuple[float, ...]) -> Interval:
     rng = random.Random(SEED)
     means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(DRAWS))
     return means[round(0.025 * (DRAWS - 1))], means[round(0.975 * (DRAWS - 1))]
@@ -173,13 +176,13 @@ def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Differen
     paired = [one[question] - other[question] for question in one if question in other]
     if not paired:
         return None
-    low, high = bootstrap(paired)
+    low, high = bootstrap(tuple(paired))
     return Difference(statistics.fmean(paired), low, high, len(paired), chance(paired))
 
 
 def chance(paired: Sequence[float]) -> float:
-    """How often a sum with signs thrown anew is as far from zero. It takes six questions that differ, all one way,
-    to be below ``RARE``."""
+    """How often a sum with signs thrown anew is as far from zero. It takes ``ENOUGH`` questions that differ, all one
+    way, to be below ``RARE``."""
     differing = [one for one in paired if one]
     least = abs(sum(differing)) - 1e-9  # the order of adding must not matter
     if len(differing) <= EXACT:

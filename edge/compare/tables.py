@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edge.compare.summary import Mean, ModelSummary, scores_of, summarize, winner
+from edge.compare.summary import ENOUGH, Mean, ModelSummary, scores_of, summarize, winner
 from edge.text import DIRECTIONS, size_text
 
 Told = Mapping[str, str]
@@ -44,8 +44,10 @@ def verdicts(result: Mapping[str, Any], told: Told) -> list[str]:
     for suite in result["suites"]:
         if any(suite["name"] in one.scores for one in found):
             best = winner(result, suite["name"])
+            asked = max(one.scores[suite["name"]].n for one in found if suite["name"] in one.scores)
+            key = "best" if best is not None else "no_best" if asked >= ENOUGH else "few"
             name = found[best].name if best is not None else ""
-            lines.append(told["no_best" if best is None else "best"].format(suite=suite["title"], model=name))
+            lines.append(told[key].format(suite=suite["title"], model=name, n=asked))
     return lines
 
 
@@ -135,6 +137,12 @@ def visible(text: str) -> str:
 def is_half(c: str) -> bool:
     """Of a surrogate pair: no file could hold it."""
     return "\ud800" <= c <= "\udfff"
+
+
+def made_text(result: Mapping[str, Any], told: Told) -> str:
+    """When, to the minute."""
+    day, _, clock = result["made"].partition("T")
+    return told["made"].format(made=f"{day} {clock[:5]} UTC", edge=result["edge"])
 
 
 def machine_text(result: Mapping[str, Any]) -> str:

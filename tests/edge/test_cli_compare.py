@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge.cli.compare_view import columns
 from edge.cli.main import cli
 
 SUITE = """\
@@ -64,3 +65,14 @@ def test_nothing_is_there(suite: str, tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["compare", "tiny-qwen", "-o", "report.pdf"]).exit_code == 2
     done = CliRunner().invoke(cli, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     assert done.exit_code == 1 and "cannot read" in done.output
+
+
+def test_a_table_of_many_models_is_broken_where_the_terminal_ends() -> None:
+    """A row a model was wider than any terminal, and its heads were folded within words."""
+    grid = [["Model", "Overall"], *([f"model {n}", "0.50 (0.40-0.60)"] for n in range(6))]
+    found = list(columns(grid, 80))
+    assert [one[0] for one in found] == [
+        ["Model", *(f"model {n}" for n in range(3))],
+        ["Model", *(f"model {n}" for n in range(3, 6))],
+    ]
+    assert len(list(columns(grid, 10))) == 6

@@ -84,7 +84,7 @@ def test_intervals() -> None:
     low, high = wilson([1] * 9 + [0])  # 0.9 of 10, as tables have it
     assert (round(low, 3), round(high, 3)) == (0.596, 0.982)
     assert wilson([1.0] * 5)[1] == 1 and wilson([1.0] * 5)[0] < 0.6
-    low, high = bootstrap([0.2, 0.4, 0.6])
+    low, high = bootstrap((0.2, 0.4, 0.6))
     assert 0.2 <= low < 0.4 < high <= 0.6
 
 
