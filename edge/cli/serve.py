@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,7 @@ DEFAULT_SLOTS = 4
 @click.option("--kiosk", type=click.Path(path_type=Path), help="A page for visitors, from this TOML file.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Where what conversations begin with is kept.")
 @click.option("--operator-key-file", type=click.Path(path_type=Path), help="A page of how it is, for these keys.")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True, help="End when who started it is gone.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but failures.")
 @click.option("-v", "--verbose", is_flag=True, help="A line a request: which endpoint, status, seconds.")
 @models_dir_option
@@ -58,6 +61,7 @@ def serve_command(
     kiosk: Path | None,
     state_dir: Path | None,
     operator_key_file: Path | None,
+    until_stdin_ends: bool,
     quiet: bool,
     verbose: bool,
     models_dir: Path | None,
@@ -67,6 +71,8 @@ def serve_command(
     from edge.server import activation, notify
     from edge.server import config as settings
 
+    if until_stdin_ends:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
     manager = notify.manager_of(os.environ)
     config = settings.Config(
         host=host,
@@ -118,3 +124,10 @@ def serve_command(
     tell = log if verbose else lambda text: None
     level = path.stem.rpartition("-")[2] if path.stem.rpartition("-")[2] in LEVELS else ""
     serve(Serving(name, level, slots, config, loading.result, warn, tell, debug, warm), ready, manager)
+
+
+def end_with_stdin() -> None:
+    """Who started this process holds the other end of its stdin, which closes however that one ends."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -110,9 +110,10 @@ def serving(one: Contender, models_dir: Path, ctx: int | None, long: bool) -> It
     assert one.path is not None
     tokens = ctx or context_for(one.path, long)
     options = ["--port", "0", "--slots", "1", "--ctx", str(tokens), "--models-dir", str(models_dir)]
+    options += ["--until-stdin-ends"]  # or a killed comparison would leave a model in memory
     command = [sys.executable, "-P", "-m", "edge", "serve", str(one.path), *options]
     with tempfile.TemporaryFile() as said:  # a pipe that nobody empties would stop it
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, stderr=said)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.PIPE, stderr=said)
         try:
             base = wait_ready(child, said, one.name)
             yield Serving(Server(f"{base}/v1", "default"), psutil.Process(child.pid))

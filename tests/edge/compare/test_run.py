@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from convert.errors import EdgeError
-from edge.compare import contender, sandbox
-from edge.compare.contender import Contender, from_address, from_file
+from edge.compare import sandbox
+from edge.compare.contender import Contender, from_address
 from edge.compare.run import compare
 from edge.compare.suite import Check, Question, Suite
 from tests.edge.compare.fake import Reply, fake, says
@@ -133,17 +133,6 @@ def test_what_is_not_answered_counts_as_missed(tmp_path: Path) -> None:
         (answer,) = run(server.base, tmp_path, verdict)["answers"]
     assert answer["detail"] == {"tp": 0, "fp": 0, "fn": 1}
     assert answer["error"] == answer["why"] != ""
-
-
-@pytest.mark.parametrize("stem, base", [("qwen-Q4_0", "qwen"), ("qwen.q4_0", "qwen"), ("qwen", "qwen")])
-def test_files_called_after_their_levels_are_levels_of_one_model(
-    stem: str, base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each was a model of its own, and the report had no differences between levels."""
-    monkeypatch.setattr(contender, "read_sane", lambda path: None)
-    monkeypatch.setattr(contender, "level_of", lambda file: "Q4_0")
-    found = from_file(stem, Path(f"{stem}.gguf"))
-    assert (found.name, found.base, found.level) == (f"{base}:Q4_0", base, "Q4_0")
 
 
 def test_a_server_that_is_gone_is_left_out_and_the_other_is_asked(tmp_path: Path) -> None:
