@@ -95,11 +95,10 @@ def print_result(result: Mapping[str, Any], as_json: bool, quiet: bool) -> None:
 
 
 def columns(grid: tables.Grid, width: int) -> Iterator[tables.Grid]:
-    """A column a model, as many beside each other as ``width`` has room for: a row a model would be too wide."""
-    head, *models = grid
-    side = max(1, (width - max(map(len, head)) - 2) // COLUMN)
-    for begin in range(0, len(models), side):
-        yield [list(row) for row in zip(head, *models[begin : begin + side], strict=True)]
+    """As many models beside each other as ``width`` has room for."""
+    side = max(1, (width - max(len(row[0]) for row in grid) - 2) // COLUMN)
+    for begin in range(1, len(grid[0]), side):
+        yield [[row[0], *row[begin : begin + side]] for row in grid]
 
 
 def show_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -64,7 +64,8 @@ def from_address(text: str, key: str = "") -> Contender:
         if len(found) != 1:
             raise EdgeError(f"{base} has {len(found)} models", "write which behind a #, as http://.../v1#model")
         (model,) = found
-    return Contender(f"{model} @ {base.partition('://')[2]}", base=base, level=None, address=f"{base}#{model}", key=key)
+    shown = re.split(r"[/\\]", model)[-1] or model  # llama-server calls a model by its path
+    return Contender(f"{shown} @ {base.partition('://')[2]}", base=base, level=None, address=f"{base}#{model}", key=key)
 
 
 def from_file(name: str, path: Path) -> Contender:

@@ -14,14 +14,16 @@ HIDDEN = DIRECTIONS | {"\u200e", "\u200f", "\u061c"}
 
 
 def summary_grid(result: Mapping[str, Any], told: Told) -> Grid:
+    """A column a model: a row a model would be wider than any screen."""
     found = summarize(result)
     suites = [one["name"] for one in result["suites"] if any(one["name"] in model.scores for model in found)]
     head = [told["model"], told["overall"], *suites]
     head += [told[key] for key in ("rate", "ttft", "seconds", "memory", "size")]
-    return [head, *(summary_row(one, suites) for one in found if one.failed is None or one.scores)]
+    models = [summary_column(one, suites) for one in found if one.failed is None or one.scores]
+    return [list(row) for row in zip(head, *models, strict=True)]
 
 
-def summary_row(one: ModelSummary, suites: Sequence[str]) -> list[str]:
+def summary_column(one: ModelSummary, suites: Sequence[str]) -> list[str]:
     times = [number_text(one.rate, 1), number_text(one.ttft, 2), number_text(one.seconds, 1)]
     sizes = ["" if value is None else size_text(value) for value in (one.memory, one.size)]
     return [one.name, mean_text(one.overall), *(mean_text(one.scores.get(name)) for name in suites), *times, *sizes]

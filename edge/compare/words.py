@@ -20,7 +20,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "how": "Scores go from 0 to 1, with an interval of 95 % over the questions. Times are medians.",
         "best": "{suite}: {model} is best, beyond the noise.",
         "no_best": "{suite}: no difference beyond the noise.",
-        "few": "{suite}: {n} scored questions are too few to name a best.",
+        "few": "{suite}: too few scored questions ({n}) to name a best.",
         "not_scored": "Not scored: read side by side.",
         "scored": "Scored by rule: {kind}.",
         "tests": "hidden unit tests",

@@ -68,8 +68,8 @@ def test_nothing_is_there(suite: str, tmp_path: Path) -> None:
 
 
 def test_a_table_of_many_models_is_broken_where_the_terminal_ends() -> None:
-    """A row a model was wider than any terminal, and its heads were folded within words."""
-    grid = [["Model", "Overall"], *([f"model {n}", "0.50 (0.40-0.60)"] for n in range(6))]
+    """Its heads were folded within words."""
+    grid = [["Model", *(f"model {n}" for n in range(6))], ["Overall", *(["0.50 (0.40-0.60)"] * 6)]]
     found = list(columns(grid, 80))
     assert [one[0] for one in found] == [
         ["Model", *(f"model {n}" for n in range(3))],

@@ -168,3 +168,9 @@ def test_a_server_says_what_it_has() -> None:
         with pytest.raises(EdgeError, match="has 2 models"):
             from_address(server.base)
         assert from_address(f"{server.base}#b", "key").key == "key"
+
+
+def test_a_model_that_is_called_by_its_path_has_no_folder_in_a_report() -> None:
+    """llama-server's are."""
+    found = from_address("http://127.0.0.1:1/v1#/home/li/qwen.gguf")
+    assert (found.name, found.address) == ("qwen.gguf @ 127.0.0.1:1/v1", "http://127.0.0.1:1/v1#/home/li/qwen.gguf")
