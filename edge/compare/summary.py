@@ -78,7 +78,8 @@ def summary(model: Mapping[str, Any], answers: Sequence[Answer], result: Mapping
     names = [suite["name"] for suite in result["suites"]]
     by_suite = {name: [one for one in answers if one["suite"] == name] for name in names}
     scores = {name: mean(found) for name in names if (found := list(by_question(by_suite[name]).values()))}
-    told = {name: parts(by_suite[name]) for name in names}
+    long = {suite["name"] for suite in result["suites"] if any(one["document"] for one in suite["questions"])}
+    told = {name: parts(by_suite[name], name in long) for name in names}
     return ModelSummary(
         name=model["name"],
         scores=scores,
@@ -110,9 +111,11 @@ def scores_of(result: Mapping[str, Any], model: int, suite: str) -> dict[str, fl
     return by_question([one for one in result["answers"] if (one["model"], one["suite"]) == (model, suite)])
 
 
-def parts(answers: Sequence[Answer]) -> dict[str, float]:
-    """Shares and times of one suite that are told beside its score."""
+def parts(answers: Sequence[Answer], long: bool) -> dict[str, float]:
+    """Shares and times of one suite that are told beside its score. ``long``: its questions have documents."""
     found: dict[str, float] = {}
+    if long and (ttft := median(answers, "ttft")) is not None:
+        found["TTFT (s)"] = ttft
     for variant in sorted({one["variant"] for one in answers}):
         mine = [one for one in answers if one["variant"] == variant]
         for key in ("valid", "complete", "english"):

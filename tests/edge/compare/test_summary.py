@@ -45,6 +45,15 @@ def test_first_and_second_time() -> None:
     assert (told["TTFT, first time (s)"], told["TTFT, second time (s)"]) == (5.0, 2.0)
 
 
+def test_a_suite_with_documents_tells_its_first_token() -> None:
+    found = small([1] * 6)
+    assert not summarize(found)[0].parts
+    found["suites"][0]["questions"][0]["document"] = "project@0.5"
+    for number, one in enumerate(found["answers"]):
+        one["ttft"] = 10.0 + number % 2
+    assert summarize(found)[0].parts["mine"] == {"TTFT (s)": 10.5}
+
+
 def test_how_often_signs_do_as_well() -> None:
     assert chance([1] * 5) == 2 / 32
     assert chance([1] * 6) == 2 / 64
